@@ -1,0 +1,1 @@
+//! What a build is and what comes next.

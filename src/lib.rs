@@ -1,0 +1,31 @@
+//! CI/CD for machine-learning teams. The modules, in the order in which things happen.
+//!
+//! The rooms and the one way of the data are described in `ARCHITECTURE.md`.
+
+pub mod ids;
+
+pub mod pipeline;
+
+pub mod build;
+
+pub mod judge;
+
+pub mod store;
+
+pub mod source;
+
+pub mod runner;
+
+pub mod logs;
+
+pub mod artifact;
+
+pub mod load;
+
+pub mod model;
+
+pub mod deploy;
+
+pub mod engine;
+
+pub mod cli;

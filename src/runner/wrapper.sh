@@ -1,0 +1,43 @@
+nonce=$1 words=$2
+shift 2
+mark() {
+  printf '\036%s %s %s %s\036\n' "$nonce" "$1" "$2" "$3"
+  printf '\036%s %s %s %s\036\n' "$nonce" "$1" "$2" "$3" >&2
+}
+stop() {
+  trap '' TERM
+  kill -TERM 0
+}
+trap stop TERM
+if [ "$words" -eq 0 ]; then
+  if command -v bash >/dev/null 2>&1; then
+    set -- bash -euo pipefail -c "$@"
+    words=4
+  else
+    set -- sh -eu -c "$@"
+    words=3
+  fi
+fi
+# References to the shell's words, never their text: nothing from outside is evaluated.
+shell=
+at=1
+while [ "$at" -le "$words" ]; do
+  shell="$shell \"\${$at}\""
+  at=$((at + 1))
+done
+step=0
+while [ "$at" -le $# ]; do
+  mark begin $step 0
+  eval "$shell \"\${$at}\" &"
+  child=$!
+  # A signal ends `wait` early; the step's own end counts.
+  while :; do
+    wait "$child"
+    code=$?
+    kill -0 "$child" 2>/dev/null || break
+  done
+  mark end $step $code
+  [ "$code" -eq 0 ] || exit "$code"
+  at=$((at + 1))
+  step=$((step + 1))
+done
