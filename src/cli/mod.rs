@@ -1,1 +1,97 @@
-//! (being built)
+//! The command line: one file a command. Errors are printed here, for people, with what to do.
+
+pub mod args;
+pub mod artifacts;
+pub mod builds;
+pub mod data;
+pub mod doctor;
+pub mod exit;
+pub mod gc;
+pub mod init;
+pub mod loadtest;
+pub mod logs;
+pub mod models;
+pub mod plan;
+pub mod report;
+pub mod run;
+pub mod schema;
+pub mod serve_model;
+pub mod text;
+pub mod tree;
+pub mod validate;
+pub mod view;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use args::{Cli, Command};
+
+/// Runs the program with these arguments (its own name first) and gives its exit code ([`exit`]).
+pub fn main(arguments: Vec<OsString>) -> i32 {
+    let parsed = Cli::command().try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be done if the terminal is gone.
+            let _ = error.print();
+            return if error.use_stderr() { exit::USAGE } else { exit::PASSED };
+        }
+    };
+    start_tracing(cli.verbose);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            text::error(&format!("cannot start: {error}"));
+            return exit::FAILED;
+        }
+    };
+    let code = runtime.block_on(dispatch(cli)).unwrap_or_else(|error| {
+        text::error(&format!("{error:#}"));
+        exit::of_error(&error)
+    });
+    // Blocking readers (a pipe, a terminal) must not hold the exit up.
+    runtime.shutdown_background();
+    code
+}
+
+fn start_tracing(verbose: u8) {
+    let level = match verbose {
+        0 => "error",
+        1 => "orchestrator=info,warn",
+        2 => "orchestrator=debug,info",
+        _ => "trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ORCHESTRATOR_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    // A second start in one process (tests) keeps the first.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<i32> {
+    let data = cli.data_dir.as_deref();
+    match cli.command {
+        Command::Run(args) => run::run(data, args).await,
+        Command::Validate(args) => validate::run(&args.files, args.json),
+        Command::Plan(args) => plan::run(data, args).await,
+        Command::Schema => schema::run(),
+        Command::Init(args) => init::run(&args.folder, args.force, args.stdout),
+        Command::Builds(args) => builds::list(data, args).await,
+        Command::Show(args) => builds::show(data, args).await,
+        Command::Cancel(args) => builds::cancel(data, args).await,
+        Command::Logs(args) => logs::run(data, args).await,
+        Command::Artifacts(args) => artifacts::run(data, args).await,
+        Command::Models(args) => models::list(data, args).await,
+        Command::Promote(args) => models::promote(data, args).await,
+        Command::Rollback(args) => models::rollback(data, args).await,
+        Command::Deployments(args) => models::deployments(data, args).await,
+        Command::Loadtest(args) => loadtest::run(args).await,
+        Command::Gc(args) => gc::run(data, args).await,
+        Command::Doctor(args) => doctor::run(data, args).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "orchestrator", &mut std::io::stdout());
+            Ok(exit::PASSED)
+        }
+        Command::ServeModel(args) => serve_model::run(args).await,
+    }
+}

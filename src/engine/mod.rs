@@ -1,1 +1,112 @@
-//! (being built)
+//! Glue: what was decided is committed, then done. Nothing here decides by itself what a status becomes (`build`), how SQL
+//! looks (`store`) or what a container is (`runner`).
+//!
+//! ```text
+//! Engine::submit -> build row -> Engine::drive: next_actions -> commit -> begin / attempt tasks -> commit -> ...
+//! ```
+//!
+//! A build that was interrupted is driven again by the same function: a fresh build is a recovery with nothing to recover.
+
+pub mod attempt;
+pub mod begin;
+pub mod companion;
+pub mod drive;
+pub mod environment;
+pub mod evidence;
+pub mod gc;
+pub mod lock;
+pub mod notice;
+pub mod paths;
+pub mod port;
+pub mod runners;
+pub mod serve;
+pub mod submit;
+pub mod unit;
+pub mod workspace;
+
+mod kind;
+
+use std::sync::Arc;
+
+use crate::artifact::ArtifactStore;
+use crate::ids::Micros;
+use crate::runner::RunnerError;
+use crate::store::{Store, StoreError};
+use paths::Paths;
+use runners::Runners;
+
+/// What the engine cannot go on without. Failures of stages are not errors: they are outcomes.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A runner.
+    #[error(transparent)]
+    Runner(#[from] RunnerError),
+    /// The artifact store.
+    #[error("artifacts: {0}")]
+    Artifact(String),
+    /// The source tree.
+    #[error("source: {0}")]
+    Source(String),
+    /// The pipeline cannot be planned (stored text that does not parse any more, an unknown stage asked for).
+    #[error("{0}")]
+    Pipeline(String),
+    /// Another process drives this build.
+    #[error("build {0} is being run by another process")]
+    Taken(crate::ids::BuildId),
+    /// A folder or file of the data folder.
+    #[error("{what}: {source}")]
+    Io {
+        /// Which, and what for.
+        what: String,
+        /// The system's own words.
+        source: std::io::Error,
+    },
+    /// An event that the state did not allow: our own fault.
+    #[error(transparent)]
+    Illegal(#[from] crate::build::transition::Illegal),
+}
+
+impl EngineError {
+    /// An error with the file or folder that it is about.
+    pub fn io(what: impl Into<String>, source: std::io::Error) -> Self {
+        Self::Io { what: what.into(), source }
+    }
+}
+
+/// All that builds share.
+pub struct Engine {
+    /// Where everything lies.
+    pub paths: Paths,
+    /// The database.
+    pub store: Arc<Store>,
+    /// Outputs, source trees, models.
+    pub artifacts: Arc<ArtifactStore>,
+    /// Where stages run.
+    pub runners: Runners,
+}
+
+impl Engine {
+    /// Opens a data folder, making it if there is none.
+    ///
+    /// # Errors
+    /// If the folder, the database or the artifact store cannot be opened.
+    pub async fn open(paths: Paths) -> Result<Arc<Self>, EngineError> {
+        paths.create()?;
+        let store = Arc::new(Store::open(&paths.database())?);
+        let artifacts = Arc::new(
+            ArtifactStore::open(&paths.artifact_settings())
+                .await
+                .map_err(|error| EngineError::Artifact(error.to_string()))?,
+        );
+        let runners = Runners::new(&paths, &store.instance)?;
+        Ok(Arc::new(Self { paths, store, artifacts, runners }))
+    }
+}
+
+/// This moment.
+pub fn now() -> Micros {
+    Micros(jiff::Timestamp::now().as_microsecond())
+}

@@ -150,7 +150,7 @@ pub enum ServePort {
 }
 
 /// When a server or service counts as ready: `GET path` answers 2xx, or (no path) the port accepts.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Ready {
     /// HTTP path.
     pub path: Option<String>,
@@ -346,7 +346,7 @@ pub enum RetryOn {
 }
 
 /// Hard limits; `None` means the runner's default.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Resources {
     /// Processors.
     pub cpus: Option<f64>,
@@ -359,7 +359,7 @@ pub struct Resources {
 }
 
 /// `network`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Network {
     /// The engine's usual one.
     #[default]

@@ -168,6 +168,8 @@ pub enum Pull {
     IfMissing,
     /// Always ask.
     Always,
+    /// Never; an image that is not there is an error.
+    Never,
 }
 
 /// A place where stages run. See the module's text for the order of calls.

@@ -35,7 +35,7 @@ pub const LABEL_ROLE: &str = "orchestrator.role";
 pub const LABEL_MODEL: &str = "orchestrator.model";
 
 /// All that a runner needs to make a unit.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UnitSpec {
     /// Its name.
     pub name: UnitName,
@@ -68,7 +68,7 @@ pub struct UnitSpec {
 }
 
 /// A private network to join.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Join {
     /// [`super::Runner::create_network`]'s name.
     pub network: String,
@@ -77,7 +77,7 @@ pub struct Join {
 }
 
 /// A folder that is kept between builds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheMount {
     /// Path in the unit: absolute, or `~/...`, or relative to the workspace.
     pub path: String,
@@ -88,7 +88,7 @@ pub struct CacheMount {
 }
 
 /// What a unit runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Steps, one after the other, each in a shell of its own; the first that fails ends the unit with its exit code.
     Steps(Steps),
@@ -99,7 +99,7 @@ pub enum Command {
 }
 
 /// A script of steps.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Steps {
     /// Each step's script, never changed and never pasted into another.
     pub scripts: Vec<String>,

@@ -1,1 +1,304 @@
-//! (being built)
+//! The only SQL: a SQLite database in WAL mode. A write that returned is on the disk.
+//!
+//! One thread writes. Whatever waits when it comes round goes into one transaction, each caller's part in a savepoint of its
+//! own, so that many builds share one sync of the disk. Readers have connections of their own and never wait for it.
+
+pub mod attempts;
+pub mod builds;
+pub mod deployments;
+pub mod events;
+pub mod models;
+pub mod results;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use tokio::sync::oneshot;
+
+/// What can go wrong. The variants differ because callers act differently.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk is full: wait for space and try again.
+    #[error("the disk of the data folder is full")]
+    Full,
+    /// Another process holds the database for long: try again.
+    #[error("the database is busy")]
+    Busy,
+    /// Something that must be there is not.
+    #[error("{0}")]
+    Missing(String),
+    /// Another decision came first.
+    #[error("{0}")]
+    Conflict(String),
+    /// Stored data that cannot be read: damaged, or written by a newer version.
+    #[error("the database holds what this version cannot read: {0}")]
+    Corrupt(String),
+    /// Anything else.
+    #[error("database: {0}")]
+    Other(String),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => StoreError::Full,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt(error.to_string()),
+            _ => StoreError::Other(error.to_string()),
+        }
+    }
+}
+
+impl From<serde_json::Error> for StoreError {
+    fn from(error: serde_json::Error) -> Self {
+        StoreError::Corrupt(error.to_string())
+    }
+}
+
+/// An open transaction, or a reader's connection.
+pub type Tx = Connection;
+
+/// A caller's part of a transaction. It says whether it is to be kept, and how to answer once the commit's result is known.
+type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) -> (bool, Reply) + Send>;
+type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// Jobs that may wait for the writer. A caller beyond this waits for a place.
+const QUEUE: usize = 256;
+/// Reader connections that are kept open.
+const READERS: usize = 4;
+/// How long SQLite waits for another process's write.
+const BUSY: Duration = Duration::from_secs(20);
+
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001-builds-and-models.sql")];
+
+/// The database of a data folder.
+pub struct Store {
+    path: PathBuf,
+    jobs: mpsc::SyncSender<Job>,
+    readers: Mutex<Vec<Connection>>,
+    /// Random, made with the database: marks this folder's containers and processes.
+    pub instance: String,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the database, making or migrating it.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or was written by a newer version.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut connection = connect(path, OpenFlags::default())?;
+        migrate(&mut connection)?;
+        let instance = instance(&connection)?;
+        let (jobs, queue) = mpsc::sync_channel(QUEUE);
+        std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || write_loop(connection, &queue))
+            .map_err(|error| StoreError::Other(format!("cannot start the writer: {error}")))?;
+        Ok(Self { path: path.to_owned(), jobs, readers: Mutex::default(), instance })
+    }
+
+    /// Runs `part` in a transaction. When this returns `Ok`, it is on the disk; on `Err` nothing of it happened.
+    ///
+    /// # Errors
+    /// `part`'s own, or the commit's.
+    pub async fn write<T, F>(&self, part: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let mut job: Job = Box::new(move |tx| {
+            let done = tx.and_then(part);
+            let keep = done.is_ok();
+            let reply: Reply = Box::new(move |committed| {
+                // The caller may have gone away; its part is committed all the same.
+                let _ = sender.send(done.and_then(|value| committed.map(|()| value)));
+            });
+            (keep, reply)
+        });
+        // The queue is bounded. A full one means that the disk is slow; look again soon rather than block the runtime.
+        loop {
+            match self.jobs.try_send(job) {
+                Ok(()) => break,
+                Err(mpsc::TrySendError::Full(back)) => {
+                    job = back;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                Err(mpsc::TrySendError::Disconnected(_)) => return Err(gone()),
+            }
+        }
+        receiver.await.map_err(|_| gone())?
+    }
+
+    /// Runs a query on a reader connection, on a thread where it may block.
+    ///
+    /// # Errors
+    /// `query`'s own.
+    pub async fn read<T, F>(self: &std::sync::Arc<Self>, query: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let store = std::sync::Arc::clone(self);
+        tokio::task::spawn_blocking(move || store.read_now(query))
+            .await
+            .map_err(|error| StoreError::Other(error.to_string()))?
+    }
+
+    fn read_now<T>(&self, query: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let kept = self.readers.lock().ok().and_then(|mut readers| readers.pop());
+        let connection = match kept {
+            Some(connection) => connection,
+            None => connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?,
+        };
+        let answer = query(&connection);
+        if let Ok(mut readers) = self.readers.lock()
+            && readers.len() < READERS
+        {
+            readers.push(connection);
+        }
+        answer
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::Other("the writer has ended".to_owned())
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, flags)
+        .map_err(|error| StoreError::Other(format!("cannot open {}: {error}", path.display())))?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    if !flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY) {
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // In WAL mode FULL syncs at each commit: what was answered stays.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+    }
+    Ok(connection)
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let done: usize = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if done > MIGRATIONS.len() {
+        return Err(StoreError::Corrupt(format!(
+            "its schema is version {done}, this program knows {}; use a newer orchestrator",
+            MIGRATIONS.len()
+        )));
+    }
+    for script in &MIGRATIONS[done..] {
+        tx.execute_batch(script)?;
+    }
+    tx.pragma_update(None, "user_version", MIGRATIONS.len())?;
+    tx.execute(
+        "INSERT INTO meta (name, value) VALUES ('instance', lower(hex(randomblob(4)))) ON CONFLICT DO NOTHING",
+        [],
+    )?;
+    tx.commit()?;
+    Ok(())
+}
+
+fn instance(connection: &Connection) -> Result<String, StoreError> {
+    Ok(connection.query_row("SELECT value FROM meta WHERE name = 'instance'", [], |row| row.get(0))?)
+}
+
+fn write_loop(mut connection: Connection, queue: &mpsc::Receiver<Job>) {
+    while let Ok(first) = queue.recv() {
+        let batch: Vec<Job> = std::iter::once(first).chain(queue.try_iter().take(QUEUE)).collect();
+        let mut replies: Vec<Reply> = Vec::with_capacity(batch.len());
+        let committed = commit(&mut connection, batch, &mut replies);
+        for reply in replies {
+            reply(committed.as_ref().map(|_| ()).map_err(again));
+        }
+    }
+}
+
+/// Errors cannot be cloned, and each caller of a failed commit gets its own.
+fn again(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::Full => StoreError::Full,
+        StoreError::Busy => StoreError::Busy,
+        StoreError::Missing(text) => StoreError::Missing(text.clone()),
+        StoreError::Conflict(text) => StoreError::Conflict(text.clone()),
+        StoreError::Corrupt(text) => StoreError::Corrupt(text.clone()),
+        StoreError::Other(text) => StoreError::Other(text.clone()),
+    }
+}
+
+fn commit(connection: &mut Connection, batch: Vec<Job>, replies: &mut Vec<Reply>) -> Result<(), StoreError> {
+    let mut tx = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
+        Ok(tx) => tx,
+        Err(error) => {
+            let error = StoreError::from(error);
+            replies.extend(batch.into_iter().map(|job| job(Err(again(&error))).1));
+            return Err(error);
+        }
+    };
+    for job in batch {
+        match tx.savepoint() {
+            Ok(savepoint) => {
+                let (keep, reply) = job(Ok(&savepoint));
+                replies.push(reply);
+                // Dropping a savepoint rolls it back.
+                if keep {
+                    savepoint.commit()?;
+                }
+            }
+            Err(error) => replies.push(job(Err(error.into())).1),
+        }
+    }
+    tx.commit()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failed_part_leaves_nothing_and_its_neighbours_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&folder.path().join("db")).unwrap());
+        let put = |name: &'static str, fail: bool| {
+            let store = Arc::clone(&store);
+            async move {
+                store
+                    .write(move |tx| {
+                        tx.execute("INSERT INTO meta VALUES (?1, 'x')", [name])?;
+                        if fail { Err(StoreError::Conflict("no".to_owned())) } else { Ok(()) }
+                    })
+                    .await
+            }
+        };
+        let (a, b, c) = tokio::join!(put("a", false), put("b", true), put("c", false));
+        assert!(a.is_ok() && c.is_ok());
+        assert!(matches!(b, Err(StoreError::Conflict(_))));
+        let names: i64 = store
+            .read(|db| Ok(db.query_row("SELECT count(*) FROM meta WHERE name IN ('a','b','c')", [], |r| r.get(0))?))
+            .await
+            .unwrap();
+        assert_eq!(names, 2);
+    }
+
+    #[test]
+    fn a_newer_database_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        drop(Store::open(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreError::Corrupt(_))));
+    }
+}

@@ -1,0 +1,345 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::loadtest::LoadtestArgs;
+use crate::ids::BuildId;
+
+const EXIT_CODES: &str = "Exit codes: 0 passed, 1 failed, 2 usage, 3 invalid pipeline, 4 no container engine, 130 cancelled.";
+
+/// CI/CD for machine-learning teams: train, test, load-test and promote a model only if it is provably better.
+#[derive(Debug, Parser)]
+#[command(name = "orchestrator", version, after_help = EXIT_CODES, max_term_width = 110)]
+pub struct Cli {
+    /// Where history, logs, artifacts and models are kept [default: $XDG_DATA_HOME/orchestrator]
+    #[arg(long, global = true, value_name = "DIR", env = "ORCHESTRATOR_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Tell what the program itself does (-vv: more)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a pipeline on this machine
+    #[command(after_help = "Examples:\n  orchestrator run pipeline.yaml\n  orchestrator run pipeline.yaml --param trees=200 --stage train\n  orchestrator run --resume\n\nCtrl-C once cancels (clean-up stages still run), twice kills.\nExit codes: 0 passed, 1 failed, 2 usage, 3 invalid pipeline, 4 no container engine, 130 cancelled.")]
+    Run(RunArgs),
+    /// Check pipeline files
+    #[command(after_help = "Example:\n  orchestrator validate pipelines/*.yaml")]
+    Validate(ValidateArgs),
+    /// Show what a run would do: stages, cells, why each runs, is skipped or reused
+    #[command(after_help = "Example:\n  orchestrator plan pipeline.yaml --param trees=200")]
+    Plan(PlanArgs),
+    /// Print the JSON Schema of the pipeline language
+    Schema,
+    /// Look at a folder and write a starting pipeline for it
+    #[command(after_help = "Example:\n  orchestrator init .")]
+    Init(InitArgs),
+    /// List builds, newest first
+    Builds(BuildsArgs),
+    /// Show one build: stages, attempts, metrics, verdicts
+    #[command(after_help = "Example:\n  orchestrator show 12")]
+    Show(ShowArgs),
+    /// End a build that nobody drives any more
+    Cancel(CancelArgs),
+    /// Print the log of a stage
+    #[command(after_help = "Examples:\n  orchestrator logs 12 train\n  orchestrator logs -f 12 train")]
+    Logs(LogsArgs),
+    /// List a build's artifacts, or get them
+    #[command(after_help = "Examples:\n  orchestrator artifacts list 12\n  orchestrator artifacts get 12 train model.json")]
+    Artifacts(ArtifactsArgs),
+    /// List models, or show one with its versions and promotions
+    #[command(after_help = "Examples:\n  orchestrator models\n  orchestrator models show player-stats")]
+    Models(ModelsArgs),
+    /// Make a version the champion by hand
+    Promote(PromoteArgs),
+    /// Go back to the champion before
+    Rollback(RollbackArgs),
+    /// List what serves where
+    Deployments(JsonArgs),
+    /// Put load on a URL and judge it
+    Loadtest(Box<LoadtestArgs>),
+    /// Remove what nobody owns: containers, processes, networks, unreferenced artifacts
+    Gc(GcArgs),
+    /// Look whether this machine has what builds need
+    Doctor(JsonArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  orchestrator completions bash > /etc/bash_completion.d/orchestrator")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Serve a model of the built-in trainer
+    #[command(hide = true)]
+    ServeModel(ServeModelArgs),
+}
+
+/// `run`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The pipeline file
+    #[arg(default_value = "pipeline.yaml")]
+    pub file: PathBuf,
+    /// Go on with an interrupted build (the newest one, or this one)
+    #[arg(long, value_name = "BUILD", num_args = 0..=1, conflicts_with_all = ["param", "stage", "from", "source"])]
+    pub resume: Option<Option<BuildId>>,
+    /// Set a parameter
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub param: Vec<String>,
+    /// Read secrets from a file of NAME=VALUE lines; else they come from the environment
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Vec<PathBuf>,
+    /// Run only this stage and what it needs (repeatable)
+    #[arg(long, value_name = "STAGE")]
+    pub stage: Vec<String>,
+    /// Run anew from this stage on; what stands before it is taken from earlier builds
+    #[arg(long, value_name = "STAGE", conflicts_with = "stage")]
+    pub from: Option<String>,
+    /// Run every stage on this runner: docker or local
+    #[arg(long, value_name = "RUNNER", value_parser = ["docker", "local"])]
+    pub runner: Option<String>,
+    /// Reuse no earlier result
+    #[arg(long)]
+    pub no_reuse: bool,
+    /// Leave a failed container or workspace for a look, and say how to enter it
+    #[arg(long)]
+    pub keep: bool,
+    /// The folder to build [default: the pipeline file's folder]
+    #[arg(long, value_name = "DIR")]
+    pub source: Option<PathBuf>,
+    /// Print events as JSON, a line each
+    #[arg(long)]
+    pub json: bool,
+    /// Plain lines even on a terminal
+    #[arg(long)]
+    pub plain: bool,
+}
+
+/// `validate`
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// Pipeline files
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Print findings as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `plan`
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The pipeline file
+    #[arg(default_value = "pipeline.yaml")]
+    pub file: PathBuf,
+    /// Set a parameter
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub param: Vec<String>,
+    /// Only this stage and what it needs
+    #[arg(long, value_name = "STAGE")]
+    pub stage: Vec<String>,
+    /// As if run anew from this stage on
+    #[arg(long, value_name = "STAGE", conflicts_with = "stage")]
+    pub from: Option<String>,
+    /// Every stage on this runner
+    #[arg(long, value_name = "RUNNER", value_parser = ["docker", "local"])]
+    pub runner: Option<String>,
+    /// As if no earlier result were there
+    #[arg(long)]
+    pub no_reuse: bool,
+    /// The folder to build [default: the pipeline file's folder]
+    #[arg(long, value_name = "DIR")]
+    pub source: Option<PathBuf>,
+    /// Print the plan as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `init`
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The folder
+    #[arg(default_value = ".")]
+    pub folder: PathBuf,
+    /// Replace a pipeline that is there
+    #[arg(long)]
+    pub force: bool,
+    /// Print it, write nothing
+    #[arg(long)]
+    pub stdout: bool,
+}
+
+/// `builds`
+#[derive(Debug, Args)]
+pub struct BuildsArgs {
+    /// Only this project
+    #[arg(long)]
+    pub project: Option<String>,
+    /// How many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub limit: u16,
+    /// Only builds before this one
+    #[arg(long, value_name = "BUILD")]
+    pub before: Option<BuildId>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `show`
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The build [default: the newest]
+    pub build: Option<BuildId>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cancel`
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    /// The build
+    pub build: BuildId,
+}
+
+/// `logs`
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// The build
+    pub build: BuildId,
+    /// The stage (`test.3.12` for a matrix cell) [default: every stage]
+    pub stage: Option<String>,
+    /// The attempt [default: the last]
+    #[arg(long)]
+    pub attempt: Option<u32>,
+    /// Go on as the log grows
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Show when each line was written
+    #[arg(short, long)]
+    pub timestamps: bool,
+    /// The log of the model API beside the stage
+    #[arg(long)]
+    pub serve: bool,
+    /// Print lines as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `artifacts`
+#[derive(Debug, Args)]
+pub struct ArtifactsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ArtifactsCommand,
+}
+
+/// `artifacts list|get`
+#[derive(Debug, Subcommand)]
+pub enum ArtifactsCommand {
+    /// List the files that a build made
+    List {
+        /// The build
+        build: BuildId,
+        /// Only of this stage
+        stage: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write files of a stage into a folder
+    Get {
+        /// The build
+        build: BuildId,
+        /// The stage
+        stage: String,
+        /// A file or folder [default: all]
+        path: Option<String>,
+        /// Where to
+        #[arg(short, long, value_name = "DIR", default_value = ".")]
+        output: PathBuf,
+    },
+}
+
+/// `models`
+#[derive(Debug, Args)]
+pub struct ModelsArgs {
+    /// What to do [default: list]
+    #[command(subcommand)]
+    pub command: Option<ModelsCommand>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `models show`
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// Show one model
+    Show {
+        /// Its name
+        model: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `promote`
+#[derive(Debug, Args)]
+pub struct PromoteArgs {
+    /// The model
+    pub model: String,
+    /// The version
+    pub version: u64,
+    /// Why, for the history
+    #[arg(long, short, default_value = "")]
+    pub reason: String,
+}
+
+/// `rollback`
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// The model
+    pub model: String,
+    /// Why, for the history
+    #[arg(long, short, default_value = "")]
+    pub reason: String,
+}
+
+/// `gc`
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Commands with no other flag.
+#[derive(Debug, Args)]
+pub struct JsonArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `serve-model`
+#[derive(Debug, Args)]
+pub struct ServeModelArgs {
+    /// The model's file
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Where to listen; `PORT` of the environment by default
+    #[arg(long, env = "PORT")]
+    pub port: u16,
+    /// The address to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: std::net::IpAddr,
+}

@@ -1,0 +1,24 @@
+//! Opening the data folder.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::engine::paths::Paths;
+use crate::engine::{Engine, EngineError};
+
+/// Opens the data folder, making it if there is none.
+///
+/// # Errors
+/// As [`Engine::open`].
+pub async fn open(given: Option<&Path>) -> Result<Arc<Engine>, EngineError> {
+    Engine::open(Paths::new(given)?).await
+}
+
+/// Prints a value as JSON.
+///
+/// # Errors
+/// If it has no JSON form.
+pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    anstream::println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! How things are written for people: times, sizes, tables, colours.
+
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+
+use crate::build::status::{BuildStatus, StageStatus};
+use crate::ids::Micros;
+
+/// Good.
+pub const GOOD: Style = AnsiColor::Green.on_default();
+/// Bad.
+pub const BAD: Style = AnsiColor::Red.on_default();
+/// To be looked at.
+pub const WARN: Style = AnsiColor::Yellow.on_default();
+/// Less important.
+pub const DIM: Style = Style::new().dimmed();
+/// Headings.
+pub const BOLD: Style = Style::new().bold();
+
+/// Text in a style; `anstream` takes it out where the output is no terminal or `NO_COLOR` is set.
+pub fn paint(style: Style, text: impl std::fmt::Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// An error to standard error.
+pub fn error(text: &str) {
+    anstream::eprintln!("{} {text}", paint(BAD, "error:"));
+}
+
+/// A remark to standard error.
+pub fn remark(text: &str) {
+    anstream::eprintln!("{text}");
+}
+
+/// `0.4 s`, `12 s`, `3 m 05 s`, `2 h 07 m`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        10..60 => format!("{seconds} s"),
+        60..3600 => format!("{} m {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// A moment in the reader's time zone.
+pub fn moment(at: Micros) -> String {
+    match jiff::Timestamp::from_microsecond(at.0) {
+        Ok(stamp) => stamp.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Err(_) => at.0.to_string(),
+    }
+}
+
+/// `12 B`, `1.5 KiB`, `3.2 GiB`.
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+/// A number with as many places as mean something.
+pub fn number(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e9 {
+        format!("{value:.0}")
+    } else if value.abs() >= 100.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.4}")
+    }
+}
+
+/// A sign for a stage's status: readable without colour.
+pub fn sign(status: &StageStatus) -> (&'static str, Style) {
+    match status {
+        StageStatus::Waiting => ("·", DIM),
+        StageStatus::Running { .. } => ("▶", BOLD),
+        StageStatus::Delayed { .. } => ("↻", WARN),
+        StageStatus::Succeeded { .. } => ("✓", GOOD),
+        StageStatus::Reused { .. } => ("=", GOOD),
+        StageStatus::Failed { .. } => ("✗", BAD),
+        StageStatus::Skipped { .. } => ("-", DIM),
+        StageStatus::Cancelled { .. } => ("■", WARN),
+    }
+}
+
+/// A build's status in a word, coloured.
+pub fn build_word(status: BuildStatus) -> String {
+    let style = match status {
+        BuildStatus::Queued | BuildStatus::Running => BOLD,
+        BuildStatus::Passed => GOOD,
+        BuildStatus::Failed => BAD,
+        BuildStatus::Cancelled { .. } => WARN,
+    };
+    paint(style, status.word())
+}
+
+/// Rows in columns, the first row as heading. Widths count characters, not bytes, and not colours.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |text: &str| anstream::adapter::strip_str(text).to_string().chars().count();
+    let widths: Vec<usize> =
+        (0..columns).map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| width(cell)).max().unwrap_or(0)).collect();
+    let mut out = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (at, cell) in row.iter().enumerate() {
+            line.push_str(cell);
+            line.push_str(&" ".repeat(widths[at] - width(cell) + 2));
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// One line without control characters, cut to so many characters: what comes from outside must not steer a terminal.
+pub fn one_line(text: &str, most: usize) -> String {
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if clean.chars().count() <= most {
+        return clean;
+    }
+    clean.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        for (millis, expected) in
+            [(420, "0.4 s"), (12_000, "12 s"), (185_000, "3 m 05 s"), (7_620_000, "2 h 07 m")]
+        {
+            assert_eq!(duration(Duration::from_millis(millis)), expected);
+        }
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(one_line("a\x1b[31mb\nc", 10), "a [31mb c");
+        assert_eq!(one_line("abcdef", 4), "abc…");
+    }
+}

@@ -1,0 +1,417 @@
+//! Drives one build to its end: look what is next, commit it, do it, wait for something to happen, look again.
+//!
+//! The driver alone changes the build's state. Tasks that prepare or run an attempt ask it by message, and it answers after
+//! the commit.
+//!
+//! ```text
+//!            next_actions                     message: launch, done
+//!   state ------------------> begin / attempt tasks --------------------> commit -> state
+//!     ^                                                                      |
+//!     +--------------------- cancel, clock ----------------------------------+
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::attempt::{self, AttemptDone, Takeover};
+use super::begin::{self, Begun};
+use super::environment::Secrets;
+use super::lock::BuildLock;
+use super::notice::{Notice, Notices, tell};
+use super::submit::{Expanded, expand};
+use super::{Engine, EngineError, now};
+use crate::build::event::{Event, Stamped};
+use crate::build::next::{Action, next_actions};
+use crate::build::status::{BuildState, BuildStatus, CancelReason, Failure, FailureKind, Outcome, StageStatus};
+use crate::build::transition::{replay, transition};
+use crate::ids::{BuildId, NodeKey};
+use crate::store::attempts::{self, NewAttempt, StepRow};
+use crate::store::builds::{self, BuildRequest};
+use crate::store::models::NewVersion;
+use crate::store::results::{ResultRow, Scope};
+use crate::store::{StoreError, Tx, events, models, results};
+
+/// Messages that may wait for the driver; each sender waits for its answer, so one a task is enough.
+const MESSAGES: usize = 64;
+/// Between two tries to commit when the disk is full or the database busy.
+const COMMIT_RETRY: Duration = Duration::from_millis(500);
+
+/// How a build is driven.
+pub struct Drive {
+    /// Values of secrets.
+    pub secrets: Secrets,
+    /// The most severe cancellation asked for.
+    pub cancel: watch::Receiver<Option<CancelReason>>,
+    /// Where notices go.
+    pub notices: Notices,
+}
+
+/// What all tasks of a build share.
+pub struct Build {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// Its number.
+    pub id: BuildId,
+    /// What was asked for.
+    pub request: BuildRequest,
+    /// Pipeline, parameters, plan.
+    pub expanded: Expanded,
+    /// Values of secrets.
+    pub secrets: Secrets,
+    /// Where notices go.
+    pub notices: Notices,
+}
+
+impl Build {
+    /// Where this build's results belong.
+    pub fn scope(&self) -> Scope {
+        Scope { project: self.request.project.clone(), pipeline: self.request.pipeline.clone() }
+    }
+
+    /// Builds of pull requests register nothing and promote nothing.
+    pub fn may_register(&self) -> bool {
+        self.request.event != "pull_request"
+    }
+}
+
+/// A task asks the driver to commit that its unit is about to be started.
+pub struct Launch {
+    /// Which node.
+    pub node: usize,
+    /// Which attempt.
+    pub attempt: u32,
+    /// What was found out before the launch.
+    pub reports: attempt::Reports,
+    /// Told after the commit; dropped if the build cannot go on.
+    pub committed: oneshot::Sender<()>,
+}
+
+/// Why an attempt is to stop.
+pub type Stop = Option<CancelReason>;
+
+/// What a task of the driver came to.
+enum Done {
+    Begun(usize, u32, Box<Begun>),
+    Attempt(usize, u32, Box<AttemptDone>),
+}
+
+struct Driver {
+    build: Arc<Build>,
+    state: BuildState,
+    tasks: JoinSet<Done>,
+    /// Nodes with a task: it can be stopped by the channel, or (before the attempt exists) aborted.
+    busy: HashMap<usize, (watch::Sender<Stop>, AbortHandle, bool)>,
+    launches: (mpsc::Sender<Launch>, mpsc::Receiver<Launch>),
+}
+
+impl Engine {
+    /// Drives a build until it has ended. The same call starts a new build and goes on with an interrupted one.
+    ///
+    /// # Errors
+    /// If the build is driven by another process, or the database cannot go on.
+    pub async fn drive(self: &Arc<Self>, id: BuildId, mut drive: Drive) -> Result<BuildStatus, EngineError> {
+        let _lock = BuildLock::take(&self.paths, id)?;
+        let row = self.store.read(move |db| builds::get(db, id)).await?;
+        if row.status.is_terminal() {
+            return Ok(row.status);
+        }
+        let expanded = expand(&row.request)?;
+        let history = self.store.read(move |db| events::of_build(db, id)).await?;
+        let state = replay(&expanded.plan, &history)?;
+        let build = Arc::new(Build {
+            engine: Arc::clone(self),
+            id,
+            request: row.request,
+            expanded,
+            secrets: drive.secrets,
+            notices: drive.notices,
+        });
+        super::gc::remove_ended_units(&build, &state).await;
+        let mut driver =
+            Driver { build, state, tasks: JoinSet::new(), busy: HashMap::new(), launches: mpsc::channel(MESSAGES) };
+        driver.take_over().await?;
+        driver.run(&mut drive.cancel).await
+    }
+}
+
+impl Driver {
+    async fn run(&mut self, cancel: &mut watch::Receiver<Option<CancelReason>>) -> Result<BuildStatus, EngineError> {
+        let mut listening = true;
+        loop {
+            let wanted = *cancel.borrow_and_update();
+            if wanted > self.state.cancel
+                && let Some(reason) = wanted
+            {
+                self.commit(vec![Event::CancelRequested { reason }], Also::default()).await?;
+            }
+            let wake = self.act().await?;
+            if self.state.status.is_terminal() {
+                return Ok(self.state.status);
+            }
+            tokio::select! {
+                Some(done) = self.tasks.join_next() => self.settle(done).await?,
+                Some(launch) = self.launches.1.recv() => self.launch(launch).await?,
+                // An error means that nobody can cancel any more.
+                changed = cancel.changed(), if listening => listening = changed.is_ok(),
+                () = tokio::time::sleep(wake) => {}
+            }
+        }
+    }
+
+    /// Does all that can be done now. Answers how long nothing new is due by the clock alone.
+    async fn act(&mut self) -> Result<Duration, EngineError> {
+        let mut wake = Duration::from_secs(3600);
+        loop {
+            let moment = now();
+            let mut settled = Vec::new();
+            for action in next_actions(&self.build.expanded.plan, &self.state, moment) {
+                match action {
+                    Action::Begin => settled.push(Event::BuildStarted),
+                    Action::End(result) => settled.push(Event::BuildEnded { result }),
+                    Action::Skip { node, reason } => settled.push(Event::StageSkipped { node: self.key(node), reason }),
+                    Action::Cancel { node, reason } => {
+                        if let Some((_, task, false)) = self.busy.remove(&node) {
+                            task.abort();
+                        }
+                        settled.push(Event::StageCancelled { node: self.key(node), reason });
+                    }
+                    Action::Stop { node, reason } => {
+                        if let Some((stop, ..)) = self.busy.get(&node) {
+                            stop.send_if_modified(|now| (*now < Some(reason)).then(|| *now = Some(reason)).is_some());
+                        }
+                    }
+                    Action::Start { node, attempt } => self.begin(node, attempt),
+                    Action::WakeAt(at) => wake = wake.min(at.since(moment)),
+                }
+            }
+            if settled.is_empty() {
+                return Ok(wake.max(Duration::from_millis(1)));
+            }
+            self.commit(settled, Also::default()).await?;
+            if self.state.status.is_terminal() {
+                return Ok(wake);
+            }
+        }
+    }
+
+    fn key(&self, node: usize) -> NodeKey {
+        self.build.expanded.plan.nodes[node].key.clone()
+    }
+
+    /// Looks for a reusable result and gets the image, before there is an attempt.
+    fn begin(&mut self, node: usize, attempt: u32) {
+        if self.busy.contains_key(&node) {
+            return;
+        }
+        let build = Arc::clone(&self.build);
+        let good = self.good_before(node);
+        let task = self.tasks.spawn(async move {
+            Done::Begun(node, attempt, Box::new(begin::begin(&build, node, attempt, &good).await))
+        });
+        self.busy.insert(node, (watch::channel(None).0, task, false));
+    }
+
+    /// The nodes before this one whose outputs are there.
+    fn good_before(&self, node: usize) -> Vec<usize> {
+        let before = self.build.expanded.plan.ancestors(node);
+        before.into_iter().filter(|&other| self.state.stages[other].is_good()).collect()
+    }
+
+    fn spawn_attempt(&mut self, node: usize, attempt: u32, takeover: Takeover) {
+        let (stop, stopped) = watch::channel(None);
+        let cx = attempt::AttemptCx {
+            build: Arc::clone(&self.build),
+            node,
+            attempt,
+            good: self.good_before(node),
+            stop: stopped,
+            launches: self.launches.0.clone(),
+        };
+        let task =
+            self.tasks.spawn(async move { Done::Attempt(node, attempt, Box::new(attempt::run(cx, takeover).await)) });
+        self.busy.insert(node, (stop, task, true));
+    }
+
+    /// Takes up every attempt that was under way when the last driver ended.
+    async fn take_over(&mut self) -> Result<(), EngineError> {
+        for node in 0..self.state.stages.len() {
+            let StageStatus::Running { attempt, launched } = self.state.stages[node] else { continue };
+            let (id, key) = (self.build.id, self.key(node));
+            let row = self.build.engine.store.read(move |db| attempts::find(db, id, &key, attempt)).await?;
+            let row = row.ok_or_else(|| {
+                StoreError::Corrupt(format!("attempt {attempt} of `{}` has no row", self.key(node)))
+            })?;
+            self.spawn_attempt(node, attempt, Takeover::again(row, launched));
+        }
+        Ok(())
+    }
+
+    async fn launch(&mut self, launch: Launch) -> Result<(), EngineError> {
+        let key = self.key(launch.node);
+        let also = Also { launched: Some((key.clone(), launch.attempt, launch.reports)), ..Also::default() };
+        self.commit(vec![Event::AttemptLaunched { node: key, attempt: launch.attempt }], also).await?;
+        // The task may have been stopped meanwhile; the launch is committed all the same and is settled by its unit.
+        let _ = launch.committed.send(());
+        Ok(())
+    }
+
+    async fn settle(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<(), EngineError> {
+        match done {
+            Ok(Done::Begun(node, attempt, begun)) => {
+                self.busy.remove(&node);
+                // A cancellation may have come first.
+                let fresh = matches!(
+                    self.state.stages[node],
+                    StageStatus::Waiting | StageStatus::Delayed { .. }
+                );
+                if fresh { self.begun(node, attempt, *begun).await } else { Ok(()) }
+            }
+            Ok(Done::Attempt(node, attempt, done)) => {
+                self.busy.remove(&node);
+                self.attempt_ended(node, attempt, *done).await
+            }
+            Err(error) if error.is_cancelled() => Ok(()),
+            Err(error) => self.broke(&error).await,
+        }
+    }
+
+    async fn begun(&mut self, node: usize, attempt: u32, begun: Begun) -> Result<(), EngineError> {
+        let key = self.key(node);
+        match begun {
+            Begun::Reuse(result) => {
+                let from = result.made_by;
+                let also = Also { result: Some(*result), ..Also::default() };
+                self.commit(vec![Event::StageReused { node: key, from }], also).await
+            }
+            Begun::Run(start) => {
+                let new = NewAttempt {
+                    build: self.build.id,
+                    node: key.clone(),
+                    attempt,
+                    runner: start.runner.clone(),
+                    nonce: attempt::nonce(),
+                    at: now(),
+                    why: start.why.clone(),
+                };
+                let takeover = Takeover::fresh(&new, *start);
+                let also = Also { attempt: Some(new), ..Also::default() };
+                self.commit(vec![Event::AttemptStarted { node: key, attempt }], also).await?;
+                self.spawn_attempt(node, attempt, takeover);
+                Ok(())
+            }
+        }
+    }
+
+    async fn attempt_ended(&mut self, node: usize, attempt: u32, done: AttemptDone) -> Result<(), EngineError> {
+        let key = self.key(node);
+        let also = Also {
+            ended: Some((key.clone(), attempt, done.outcome.clone(), done.steps, done.reports)),
+            result: done.result,
+            version: done.version,
+            ..Also::default()
+        };
+        self.commit(vec![Event::AttemptEnded { node: key.clone(), attempt, outcome: done.outcome }], also).await?;
+        // Only now, when the result is on the disk, may the unit go.
+        attempt::clean_up(&self.build, node, attempt, done.keep).await;
+        Ok(())
+    }
+
+    /// A task panicked: our own fault, told as such, and the build goes on.
+    async fn broke(&mut self, error: &tokio::task::JoinError) -> Result<(), EngineError> {
+        tracing::error!(build = self.build.id.0, %error, "a task of the build broke");
+        let gone: Vec<usize> =
+            self.busy.iter().filter(|(_, (_, task, _))| task.is_finished()).map(|(&node, _)| node).collect();
+        for node in gone {
+            self.busy.remove(&node);
+            let failure = Failure::new(FailureKind::Internal, format!("internal error: {error}"));
+            let outcome = Outcome::Failed { failure };
+            match self.state.stages[node] {
+                StageStatus::Running { attempt, .. } => {
+                    let done = AttemptDone::bare(outcome);
+                    self.attempt_ended(node, attempt, done).await?;
+                }
+                StageStatus::Waiting | StageStatus::Delayed { .. } => {
+                    return Err(EngineError::Pipeline(format!("stage `{}` cannot begin: {error}", self.key(node))));
+                }
+                StageStatus::Succeeded { .. }
+                | StageStatus::Reused { .. }
+                | StageStatus::Failed { .. }
+                | StageStatus::Skipped { .. }
+                | StageStatus::Cancelled { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes events durable with all that belongs to them, then changes the state in memory and tells. A full disk or a
+    /// busy database is waited out.
+    async fn commit(&mut self, events: Vec<Event>, also: Also) -> Result<(), EngineError> {
+        let at = now();
+        let plan = &self.build.expanded.plan;
+        let stamped: Vec<Stamped> = events.into_iter().map(|event| Stamped { at, event }).collect();
+        let after = stamped.iter().try_fold(self.state.clone(), |state, event| transition(plan, &state, event))?;
+        loop {
+            let (build, before, after) = (Arc::clone(&self.build), self.state.clone(), after.clone());
+            let (stamped, also) = (stamped.clone(), also.clone());
+            let written = self.build.engine.store.write(move |tx| {
+                events::append(tx, build.id, &stamped)?;
+                builds::save(tx, build.id, &build.expanded.plan, &before, &after, at)?;
+                also.write(tx, &build, at)
+            });
+            match written.await {
+                Ok(()) => break,
+                Err(error @ (StoreError::Full | StoreError::Busy)) => {
+                    let text = format!("cannot store what happened: {error}; trying again");
+                    tell(&self.build.notices, Notice::Waiting { text });
+                    tokio::time::sleep(COMMIT_RETRY).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.state = after;
+        for event in stamped {
+            tell(&self.build.notices, Notice::Event { build: self.build.id, event });
+        }
+        Ok(())
+    }
+}
+
+/// What is stored together with an event.
+#[derive(Debug, Clone, Default)]
+struct Also {
+    attempt: Option<NewAttempt>,
+    launched: Option<(NodeKey, u32, attempt::Reports)>,
+    ended: Option<(NodeKey, u32, Outcome, Vec<StepRow>, attempt::Reports)>,
+    version: Option<NewVersion>,
+    result: Option<ResultRow>,
+}
+
+impl Also {
+    fn write(
+        self,
+        tx: &Tx,
+        build: &Build,
+        at: crate::ids::Micros,
+    ) -> Result<(), StoreError> {
+        if let Some(new) = &self.attempt {
+            attempts::create(tx, new)?;
+        }
+        if let Some((node, attempt, reports)) = &self.launched {
+            attempts::launched(tx, (build.id, node, *attempt), reports, at)?;
+        }
+        if let Some((node, attempt, outcome, steps, reports)) = &self.ended {
+            attempts::ended(tx, (build.id, node, *attempt), outcome, steps, reports, at)?;
+        }
+        if let Some(mut result) = self.result {
+            if let Some(version) = &self.version {
+                result.version = Some(models::register(tx, version, at)?);
+            }
+            results::create(tx, &build.scope(), &result)?;
+        }
+        Ok(())
+    }
+}

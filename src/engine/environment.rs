@@ -1,0 +1,94 @@
+//! The variables of scripts, and the secrets of a build.
+
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+
+use crate::build::plan::Node;
+use crate::ids::BuildId;
+use crate::pipeline::params::Params;
+use crate::store::builds::BuildRequest;
+
+/// Values of secrets by name. They live in memory only.
+#[derive(Clone, Default)]
+pub struct Secrets(pub BTreeMap<String, String>);
+
+impl std::fmt::Debug for Secrets {
+    /// Names only: this value reaches messages sooner or later.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// `PARAM_`, `MATRIX_` and the like want a name of capitals, digits and `_`.
+pub fn variable_name(prefix: &str, name: &str) -> String {
+    let tail = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
+    prefix.chars().chain(tail).collect()
+}
+
+/// The variables that do not depend on attempt and secrets: what a result's key is made of.
+pub fn declared(node: &Node, params: &Params) -> IndexMap<String, String> {
+    let mut variables = node.stage.env.clone();
+    for (name, value) in params {
+        variables.insert(variable_name("PARAM_", name), value.to_string());
+    }
+    for (name, value) in &node.matrix {
+        variables.insert(variable_name("MATRIX_", name), value.clone());
+    }
+    variables
+}
+
+/// All variables of an attempt's scripts. Ours come last, so that a pipeline cannot pretend to be another build.
+pub fn of_attempt(
+    build: BuildId,
+    request: &BuildRequest,
+    node: &Node,
+    attempt: u32,
+    params: &Params,
+    secrets: &Secrets,
+) -> Vec<(String, String)> {
+    let mut variables = declared(node, params);
+    for name in &node.stage.secrets {
+        if let Some(value) = secrets.0.get(name) {
+            variables.insert(name.clone(), value.clone());
+        }
+    }
+    variables.extend(identity(build, request));
+    variables.insert("ORCHESTRATOR_STAGE".to_owned(), node.key.to_string());
+    variables.insert("ORCHESTRATOR_ATTEMPT".to_owned(), attempt.to_string());
+    variables.into_iter().collect()
+}
+
+/// `CI` and the `ORCHESTRATOR_*` variables of a build.
+pub fn identity(build: BuildId, request: &BuildRequest) -> Vec<(String, String)> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    [
+        ("CI", "true".to_owned()),
+        ("ORCHESTRATOR", "true".to_owned()),
+        ("ORCHESTRATOR_PROJECT", request.project.clone()),
+        ("ORCHESTRATOR_BUILD", build.0.to_string()),
+        ("ORCHESTRATOR_COMMIT", text(&request.commit)),
+        ("ORCHESTRATOR_BRANCH", text(&request.branch)),
+        ("ORCHESTRATOR_TAG", text(&request.tag)),
+        ("ORCHESTRATOR_EVENT", request.event.clone()),
+        ("ORCHESTRATOR_URL", String::new()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variable_names_are_capitals() {
+        assert_eq!(variable_name("PARAM_", "max-depth"), "PARAM_MAX_DEPTH");
+    }
+
+    #[test]
+    fn secrets_are_never_printed() {
+        let secrets = Secrets(BTreeMap::from([("TOKEN".to_owned(), "hunter22".to_owned())]));
+        assert_eq!(format!("{secrets:?}"), r#"{"TOKEN"}"#);
+    }
+}

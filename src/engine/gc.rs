@@ -1,0 +1,138 @@
+//! Removes what nobody owns: units and networks of attempts that have ended, and of builds that are not there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::attempt::unit_name;
+use super::drive::Build;
+use super::lock::BuildLock;
+use super::{Engine, EngineError};
+use crate::build::status::{BuildState, StageStatus};
+use crate::ids::{BuildId, NodeKey};
+use crate::runner::spec::{LABEL_ATTEMPT, LABEL_BUILD, LABEL_NODE, LABEL_ROLE};
+use crate::runner::{FoundUnit, Runner};
+use crate::store::{StoreError, attempts, builds, deployments};
+
+/// What was removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Removed {
+    /// Names of units.
+    pub units: Vec<String>,
+    /// Names of networks.
+    pub networks: Vec<String>,
+}
+
+/// Removes every unit of an attempt, and its network. Failures are logged: the next start or `gc` tries again.
+pub async fn remove_attempt(build: &Arc<Build>, node: usize, attempt: u32) {
+    let key = &build.expanded.plan.nodes[node].key;
+    let stage = &build.expanded.plan.nodes[node].stage;
+    let mut roles = vec!["stage".to_owned(), "serve".to_owned(), "score".to_owned()];
+    roles.extend(stage.services.keys().map(|service| format!("svc-{service}")));
+    for runner in reachable(&build.engine, &super::begin::runner_name(build, node)).await {
+        for role in &roles {
+            let name = unit_name(build, node, attempt, role);
+            if let Err(error) = runner.remove(&name).await {
+                tracing::warn!(build = build.id.0, %key, unit = %name, %error, "cannot remove a unit");
+            }
+        }
+        let network = unit_name(build, node, attempt, "net").0;
+        if let Err(error) = runner.remove_network(&network).await {
+            tracing::warn!(build = build.id.0, %key, %network, %error, "cannot remove a network");
+        }
+    }
+}
+
+/// The local runner, and Docker where the build uses it.
+async fn reachable(engine: &Engine, name: &str) -> Vec<Arc<dyn Runner>> {
+    let mut runners = vec![engine.runners.local()];
+    if name == "docker"
+        && let Ok(docker) = engine.runners.docker().await
+    {
+        runners.push(docker);
+    }
+    runners
+}
+
+/// Before a build is driven on: what its ended attempts left behind goes.
+pub async fn remove_ended_units(build: &Arc<Build>, state: &BuildState) {
+    for (node, status) in state.stages.iter().enumerate() {
+        let (StageStatus::Succeeded { attempt }
+        | StageStatus::Failed { attempt, .. }
+        | StageStatus::Delayed { attempt, .. }) = status
+        else {
+            continue;
+        };
+        for attempt in 1..=*attempt {
+            remove_attempt(build, node, attempt).await;
+        }
+    }
+}
+
+/// Removes everything of this data folder that no open attempt and no deployment owns. Builds that another process drives
+/// are left alone.
+///
+/// # Errors
+/// The database's, or the local runner's.
+pub async fn sweep(engine: &Arc<Engine>, runner: &dyn Runner) -> Result<Removed, EngineError> {
+    let mut removed = Removed::default();
+    let live = engine.store.read(deployments::open).await?;
+    let units = runner.list().await?;
+    let mut driven: BTreeMap<u64, bool> = BTreeMap::new();
+    for unit in units {
+        if live.iter().any(|deployment| deployment.unit == unit.name.0) {
+            continue;
+        }
+        if owned(engine, &unit, &mut driven).await? {
+            continue;
+        }
+        runner.remove(&unit.name).await?;
+        removed.units.push(unit.name.0);
+    }
+    for network in runner.list_networks().await? {
+        let owner = network.split("-b").nth(1).and_then(|rest| rest.split('-').next()).and_then(|id| id.parse().ok());
+        if let Some(id) = owner
+            && (is_driven(engine, id, &mut driven) || is_open(engine, BuildId(id)).await?)
+        {
+            continue;
+        }
+        runner.remove_network(&network).await?;
+        removed.networks.push(network);
+    }
+    Ok(removed)
+}
+
+/// Whether another process drives the build now.
+fn is_driven(engine: &Engine, id: u64, known: &mut BTreeMap<u64, bool>) -> bool {
+    *known.entry(id).or_insert_with(|| BuildLock::take(&engine.paths, BuildId(id)).is_err())
+}
+
+async fn is_open(engine: &Arc<Engine>, id: BuildId) -> Result<bool, EngineError> {
+    match engine.store.read(move |db| builds::get(db, id)).await {
+        Ok(row) => Ok(!row.status.is_terminal()),
+        Err(StoreError::Missing(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn owned(
+    engine: &Arc<Engine>,
+    unit: &FoundUnit,
+    driven: &mut BTreeMap<u64, bool>,
+) -> Result<bool, EngineError> {
+    let label = |name: &str| unit.labels.get(name).map(String::as_str);
+    if label(LABEL_ROLE) == Some("deployment") {
+        return Ok(false);
+    }
+    let parsed = (
+        label(LABEL_BUILD).and_then(|text| text.parse::<u64>().ok()),
+        label(LABEL_NODE).and_then(|text| text.parse::<NodeKey>().ok()),
+        label(LABEL_ATTEMPT).and_then(|text| text.parse::<u32>().ok()),
+    );
+    let (Some(build), Some(node), Some(attempt)) = parsed else { return Ok(false) };
+    if is_driven(engine, build, driven) {
+        return Ok(true);
+    }
+    let row = engine.store.read(move |db| attempts::find(db, BuildId(build), &node, attempt)).await?;
+    let open = row.is_some_and(|row| row.ended_at.is_none());
+    Ok(open && is_open(engine, BuildId(build)).await?)
+}

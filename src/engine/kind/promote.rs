@@ -1,0 +1,305 @@
+//! `promote`: gathers the evidence, has it judged, and makes the verdict true: decision, deployment, or nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::attempt::{Attempt, Good, Halt};
+use super::super::companion::{self, CompanionSpec};
+use super::super::evidence;
+use super::super::serve::{self, Place};
+use super::super::{now, workspace};
+use super::plain;
+use crate::build::status::FailureKind;
+use crate::deploy::{self, DeploySpec, Deployer};
+use crate::judge::promote::{Judgement, Verdict};
+use crate::load::checks::run_checks;
+use crate::load::http::Target;
+use crate::pipeline::types::{ApiCheck, Deploy, Finding, Kind, Promote, Serve, ServePort};
+use crate::store::StoreError;
+use crate::store::deployments::{self, DeploymentRow, DeploymentStatus};
+use crate::store::models::{self, Promotion};
+
+/// How often a candidate is judged again because the champion changed meanwhile.
+const JUDGE_AGAIN: u32 = 5;
+
+/// Runs it.
+///
+/// # Errors
+/// [`Halt`] for contradictory evidence, a failed deployment, or a verdict that `fail_on` names.
+pub async fn run(attempt: &mut Attempt, spec: &Promote) -> Result<Good, Halt> {
+    if attempt.again {
+        return take_up(attempt, spec).await;
+    }
+    for _ in 0..JUDGE_AGAIN {
+        let case = evidence::gather(attempt, spec).await?;
+        let judgement = case.judge(spec);
+        report(attempt, &judgement)?;
+        if judgement.verdict == Verdict::Error {
+            return Err(Halt::failed(FailureKind::Promote, judgement.reason));
+        }
+        if !attempt.cx.build.may_register() {
+            attempt.log.note("a pull request's build promotes nothing");
+            return Ok(Good::default());
+        }
+        match decide(attempt, spec, &case, &judgement).await {
+            Ok(()) => return finding(spec, &judgement),
+            Err(Decided::ChampionChanged(text)) => attempt.log.note(&format!("{text}: judging again")),
+            Err(Decided::Halt(halt)) => return Err(halt),
+        }
+    }
+    Err(Halt::failed(FailureKind::Promote, "the champion kept changing while the candidate was judged"))
+}
+
+enum Decided {
+    ChampionChanged(String),
+    Halt(Halt),
+}
+
+impl From<Halt> for Decided {
+    fn from(halt: Halt) -> Self {
+        Decided::Halt(halt)
+    }
+}
+
+/// An interrupted promotion is not judged again by itself. If its decision was stored, what follows from it is finished.
+async fn take_up(attempt: &mut Attempt, spec: &Promote) -> Result<Good, Halt> {
+    let (id, node) = (attempt.cx.build.id, attempt.cx.node().key.clone());
+    let store = &attempt.cx.build.engine.store;
+    let decision = store.read(move |db| models::decision_of(db, id, &node)).await.map_err(Halt::internal)?;
+    let Some(decision) = decision else {
+        return Err(Halt::Interrupted(
+            "the promotion was interrupted before its decision; run the pipeline again to judge".to_owned(),
+        ));
+    };
+    attempt.log.note(&format!("the decision was made before the interruption: {}", decision.verdict));
+    let mut report = decision.evidence.clone();
+    if let Some(reason) = report.get("reason").cloned() {
+        report["summary"] = reason;
+    }
+    attempt.reports.insert("judgement".to_owned(), report);
+    if decision.verdict == "promoted" && matches!(spec.deploy, Deploy::Replace { .. }) {
+        let open = store.read(deployments::open).await.map_err(Halt::internal)?;
+        let wanted = |row: &DeploymentRow| row.model == spec.model && row.version == decision.candidate;
+        if let Some(row) = open.into_iter().rev().find(wanted) {
+            finish_deployment(attempt, &row).await?;
+        }
+    }
+    Ok(Good::default())
+}
+
+fn report(attempt: &mut Attempt, judgement: &Judgement) -> Result<(), Halt> {
+    let mut report = serde_json::to_value(judgement).map_err(Halt::internal)?;
+    let summary = judgement.summary();
+    for line in summary.lines() {
+        attempt.log.note(line);
+    }
+    report["summary"] = serde_json::Value::String(summary);
+    attempt.reports.insert("judgement".to_owned(), report);
+    Ok(())
+}
+
+fn finding(spec: &Promote, judgement: &Judgement) -> Result<Good, Halt> {
+    let fatal = match judgement.verdict {
+        Verdict::Rejected => spec.fail_on.contains(&Finding::Rejected),
+        Verdict::Inconclusive => spec.fail_on.contains(&Finding::Inconclusive),
+        Verdict::Promoted | Verdict::Unchanged | Verdict::Error => false,
+    };
+    if fatal {
+        return Err(Halt::failed(FailureKind::Verdict, judgement.reason.clone()));
+    }
+    Ok(Good::default())
+}
+
+/// Stores the decision, and for a promotion deploys: the trial before it, the taking of the port after it.
+async fn decide(
+    attempt: &mut Attempt,
+    spec: &Promote,
+    case: &evidence::Case,
+    judgement: &Judgement,
+) -> Result<(), Decided> {
+    let promoted = judgement.verdict == Verdict::Promoted;
+    let held = promoted && spec.approval_manual;
+    if held {
+        attempt.log.note(&format!(
+            "held for a person: `orchestrator promote {} {}` makes it champion",
+            spec.model, case.candidate.version
+        ));
+    }
+    let deployment = match &spec.deploy {
+        Deploy::Replace { port } if promoted && !held => {
+            let deploy = trial(attempt, *port).await?;
+            Some(row(attempt, spec, case.candidate.version, *port, &deploy)?)
+        }
+        Deploy::Replace { .. } | Deploy::None => None,
+    };
+    let verdict = if held { "held" } else { judgement.verdict.word() };
+    let decision = Promotion {
+        model: spec.model.clone(),
+        candidate: case.candidate.version,
+        champion: case.champion.as_ref().map(|champion| champion.version),
+        verdict: verdict.to_owned(),
+        actor: "pipeline".to_owned(),
+        stage: Some((attempt.cx.build.id, attempt.cx.node().key.clone())),
+        evidence: serde_json::to_value(judgement).map_err(Halt::internal)?,
+        at: now(),
+    };
+    let new = deployment.clone();
+    let stored = attempt.cx.build.engine.store.write(move |tx| {
+        models::decide(tx, &decision)?;
+        new.map(|row| deployments::create(tx, &row)).transpose()
+    });
+    let id = match stored.await {
+        Ok(id) => id,
+        Err(StoreError::Conflict(text)) => return Err(Decided::ChampionChanged(text)),
+        Err(error) => return Err(Halt::internal(error).into()),
+    };
+    if let (Some(row), Some(id)) = (deployment, id) {
+        deploy_or_go_back(attempt, case, DeploymentRow { id, ..row }).await?;
+    }
+    Ok(())
+}
+
+/// A promotion whose deployment fails is taken back: the champion is what serves.
+async fn deploy_or_go_back(attempt: &mut Attempt, case: &evidence::Case, row: DeploymentRow) -> Result<(), Halt> {
+    let Err(halt) = finish_deployment(attempt, &row).await else { return Ok(()) };
+    let back = Promotion {
+        model: row.model.clone(),
+        candidate: case.champion.as_ref().map_or(row.version, |champion| champion.version),
+        champion: Some(row.version),
+        verdict: if case.champion.is_some() { "rolled-back" } else { "error" }.to_owned(),
+        actor: "pipeline".to_owned(),
+        stage: Some((attempt.cx.build.id, attempt.cx.node().key.clone())),
+        evidence: serde_json::json!({ "reason": "its deployment failed" }),
+        at: now(),
+    };
+    let first = case.champion.is_none();
+    let model = row.model.clone();
+    let undo = attempt.cx.build.engine.store.write(move |tx| {
+        models::decide(tx, &back)?;
+        if first { models::clear_champion(tx, &model) } else { Ok(()) }
+    });
+    undo.await.map_err(Halt::internal)?;
+    Err(halt)
+}
+
+/// Starts the candidate on a private port, waits until it is ready, and has it pass the checks of the stages before.
+async fn trial(attempt: &mut Attempt, port: u16) -> Result<DeploySpec, Halt> {
+    let build = Arc::clone(&attempt.cx.build);
+    let Some(serve) = build.expanded.pipeline.serve.clone() else {
+        return Err(Halt::failed(FailureKind::Promote, "`deploy` needs the pipeline's `serve`"));
+    };
+    let (runner, name) = serve::runner(&build, &serve).await?;
+    let inside = match (serve.port, runner.containers()) {
+        (ServePort::Fixed(inside), true) => inside,
+        (ServePort::Auto, true) => 8000,
+        (ServePort::Auto, false) => serve::free_port().map_err(Halt::internal)?,
+        (ServePort::Fixed(_), false) => {
+            let text = "on this host the new version is tried beside the old one, so `serve` must listen on `$PORT`: \
+                        set `port: auto`";
+            return Err(Halt::failed(FailureKind::Promote, text));
+        }
+    };
+    let place = Place { unit: attempt.cx.unit("trial"), port: inside, publish: None, restart: false, join: None };
+    let unit = serve::spec(attempt, &serve, runner.as_ref(), place).await?;
+    let manifest = serve::manifest(&build, &serve, &attempt.cx.good).await?;
+    let workspace = plain::store(attempt, &manifest).await?;
+    let key = &attempt.cx.node().key;
+    let spec = CompanionSpec {
+        what: "the candidate".to_owned(),
+        unit: unit.clone(),
+        workspace: Some(workspace::tar(&build, manifest).map_err(Halt::internal)?),
+        ready: Some(serve.ready.clone()),
+        log: build.engine.paths.serve_log(build.id, key, attempt.cx.attempt),
+    };
+    attempt.log.note(&format!("tries the candidate beside what serves on port {port} ({name})"));
+    let candidate = companion::start(attempt, runner, spec).await?;
+    let checked = check(attempt, candidate.address).await;
+    candidate.stop().await;
+    checked?;
+    Ok(deploy_spec(unit, workspace, &serve))
+}
+
+fn deploy_spec(mut unit: crate::runner::spec::UnitSpec, workspace: String, serve: &Serve) -> DeploySpec {
+    unit.env.retain(|(name, _)| !serve.secrets.contains(name));
+    DeploySpec { unit, workspace, ready: serve.ready.clone(), secrets: serve.secrets.clone() }
+}
+
+async fn check(attempt: &mut Attempt, address: Option<std::net::SocketAddr>) -> Result<(), Halt> {
+    let Some(address) = address else { return Err(Halt::internal("the candidate has no address")) };
+    let checks = checks_before(attempt);
+    let results = run_checks(&Target::plain(address), &checks).await;
+    let failed: Vec<&str> = results.iter().filter(|result| !result.passed).map(|result| result.name.as_str()).collect();
+    for result in results.iter().filter(|result| !result.passed) {
+        for line in result.text().lines() {
+            attempt.log.note(line);
+        }
+    }
+    if failed.is_empty() {
+        attempt.log.note(&format!("the candidate is ready and passed {} checks", results.len()));
+        return Ok(());
+    }
+    Err(Halt::failed(FailureKind::Promote, format!("the candidate failed the checks {}", failed.join(", "))))
+}
+
+/// The checks of all `test-api` stages that ran before this one.
+fn checks_before(attempt: &Attempt) -> Vec<ApiCheck> {
+    let nodes = &attempt.cx.build.expanded.plan.nodes;
+    let of = |node: &usize| match &nodes[*node].stage.kind {
+        Kind::TestApi(spec) => spec.checks.clone(),
+        Kind::Plain | Kind::Train(_) | Kind::Loadtest(_) | Kind::Promote(_) | Kind::Tune(_) => Vec::new(),
+    };
+    attempt.cx.good.iter().flat_map(of).collect()
+}
+
+fn row(
+    attempt: &Attempt,
+    spec: &Promote,
+    version: u64,
+    port: u16,
+    deploy: &DeploySpec,
+) -> Result<DeploymentRow, Halt> {
+    let build = &attempt.cx.build;
+    let runner = match &build.expanded.pipeline.serve {
+        Some(serve) => super::super::runners::name_for(
+            matches!(serve.app, crate::pipeline::types::ServeApp::Linfa(_)).then_some("local"),
+            build.request.runner.as_deref(),
+            serve.image.as_ref(),
+        ),
+        None => "local".to_owned(),
+    };
+    let at = now();
+    Ok(DeploymentRow {
+        id: 0,
+        model: spec.model.clone(),
+        version,
+        unit: deploy::unit_name(&build.engine.store.instance, &spec.model, version, at),
+        runner,
+        port,
+        spec: serde_json::to_value(deploy).map_err(Halt::internal)?,
+        status: DeploymentStatus::Starting,
+        detail: String::new(),
+        since: at,
+    })
+}
+
+async fn finish_deployment(attempt: &mut Attempt, row: &DeploymentRow) -> Result<(), Halt> {
+    let engine = &attempt.cx.build.engine;
+    let runner = engine.runners.named(&row.runner).await.map_err(Halt::internal)?;
+    let deployer = Deployer {
+        store: Arc::clone(&engine.store),
+        artifacts: Arc::clone(&engine.artifacts),
+        runner,
+        secrets: secrets(attempt),
+        now,
+    };
+    deployer
+        .take_port(row)
+        .await
+        .map_err(|error| Halt::failed(FailureKind::Promote, error.to_string()))?;
+    attempt.log.note(&format!("version {} of `{}` serves on port {}", row.version, row.model, row.port));
+    Ok(())
+}
+
+fn secrets(attempt: &Attempt) -> BTreeMap<String, String> {
+    attempt.cx.build.secrets.0.clone()
+}

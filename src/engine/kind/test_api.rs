@@ -1,0 +1,59 @@
+//! `test-api`: the checks, one request each, and then the stage's own script if it has one.
+
+use super::super::attempt::{Attempt, Good, Halt};
+use super::super::companion::show_end;
+use super::super::serve::{self, Served};
+use super::plain;
+use crate::build::status::FailureKind;
+use crate::load::checks::{CheckResult, run_checks};
+use crate::load::http::Target;
+use crate::pipeline::types::TestApi;
+
+/// Runs it.
+///
+/// # Errors
+/// [`Halt`] if the model API did not get ready, a check failed, or the script did.
+pub async fn run(attempt: &mut Attempt, spec: &TestApi) -> Result<Good, Halt> {
+    let served = serve::start(attempt).await?;
+    let done = with_api(attempt, spec, &served).await;
+    served.companion.stop().await;
+    done
+}
+
+async fn with_api(attempt: &mut Attempt, spec: &TestApi, served: &Served) -> Result<Good, Halt> {
+    // After the launch only the script is left to do; the checks' results were stored with it.
+    if attempt.launched_at.is_none() {
+        let results = check(attempt, spec, served).await?;
+        let failed: Vec<&CheckResult> = results.iter().filter(|result| !result.passed).collect();
+        if !failed.is_empty() {
+            let names: Vec<String> = failed.iter().map(|result| format!("`{}`", result.name)).collect();
+            let text = format!("{} of {} checks failed: {}", failed.len(), results.len(), names.join(", "));
+            show_end(attempt, &served.companion);
+            return Err(Halt::failed(FailureKind::Check, text));
+        }
+    }
+    if attempt.cx.node().stage.work.is_none() {
+        return Ok(Good::default());
+    }
+    let manifest = plain::run_work(attempt, vec![("SERVE_URL".to_owned(), served.url.clone())]).await?;
+    Ok(Good { outputs: Some(plain::store(attempt, &manifest).await?), ..Good::default() })
+}
+
+/// Runs all checks, failed or not, and writes each into the log.
+async fn check(attempt: &mut Attempt, spec: &TestApi, served: &Served) -> Result<Vec<CheckResult>, Halt> {
+    let target = Target::plain(served.address);
+    let results = run_checks(&target, &spec.checks).await;
+    for result in &results {
+        for line in result.text().lines() {
+            attempt.log.note(line);
+        }
+    }
+    let passed = results.iter().filter(|result| result.passed).count();
+    let mut summary = format!("{passed} of {} checks passed", results.len());
+    for result in results.iter().filter(|result| !result.passed) {
+        summary.push_str(&format!("\n✗ {}: {}", result.name, result.failures.join("; ")));
+    }
+    let report = serde_json::json!({ "summary": attempt.log.masked(&summary), "checks": results });
+    attempt.reports.insert("checks".to_owned(), report);
+    Ok(results)
+}

@@ -1,0 +1,189 @@
+//! What lies in a workspace: the source tree, and the outputs of every stage before.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use globset::{Glob, GlobSetBuilder};
+
+use super::EngineError;
+use super::attempt::{Attempt, Halt};
+use super::drive::Build;
+use crate::artifact::manifest::{Digest, FileEntry, Manifest};
+use crate::artifact::{self, Caps, ManifestAt};
+use crate::build::status::FailureKind;
+use crate::ids::NodeKey;
+use crate::runner::{Runner, TarStream};
+use crate::runner::spec::UnitName;
+use crate::store::{StoreError, results};
+
+fn wrong(error: impl std::fmt::Display) -> EngineError {
+    EngineError::Artifact(error.to_string())
+}
+
+async fn load(build: &Build, digest: &str) -> Result<Manifest, EngineError> {
+    let digest: Digest = digest.parse().map_err(wrong)?;
+    build.engine.artifacts.manifest(&digest).await.map_err(wrong)
+}
+
+/// The source tree of a build.
+///
+/// # Errors
+/// If it cannot be read.
+pub async fn source(build: &Build) -> Result<Manifest, EngineError> {
+    load(build, &build.request.source).await
+}
+
+/// The source tree as a tar.
+///
+/// # Errors
+/// If it cannot be read.
+pub async fn source_tar(build: &Build) -> Result<TarStream, EngineError> {
+    tar(build, source(build).await?)
+}
+
+/// A manifest as a tar.
+///
+/// # Errors
+/// If two of its files have one path.
+pub fn tar(build: &Build, manifest: Manifest) -> Result<TarStream, EngineError> {
+    artifact::tar_of(Arc::clone(&build.engine.artifacts), vec![ManifestAt { manifest, prefix: String::new() }])
+        .map_err(wrong)
+}
+
+/// Digest of the source files that count for a stage: those that match its `inputs`, or all.
+///
+/// # Errors
+/// If the tree cannot be read.
+pub async fn inputs_digest(build: &Build, globs: Option<&[String]>) -> Result<String, EngineError> {
+    let Some(globs) = globs else { return Ok(build.request.source.clone()) };
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        set.add(Glob::new(glob).map_err(wrong)?);
+        // A folder's name means all that is in it.
+        set.add(Glob::new(&format!("{}/**", glob.trim_end_matches('/'))).map_err(wrong)?);
+    }
+    let set = set.build().map_err(wrong)?;
+    let mut manifest = source(build).await?;
+    manifest.files.retain(|file| set.is_match(&file.path));
+    Ok(manifest.digest().to_string())
+}
+
+/// Digests of the outputs of the nodes before, in the plan's order.
+///
+/// # Errors
+/// If one of them has no result.
+pub async fn digests_before(build: &Build, good: &[usize]) -> Result<Vec<(NodeKey, String)>, EngineError> {
+    let keys: Vec<NodeKey> = good.iter().map(|&node| build.expanded.plan.nodes[node].key.clone()).collect();
+    let id = build.id;
+    let found = build.engine.store.read(move |db| {
+        let find = |key: NodeKey| match results::of_stage(db, id, &key)? {
+            Some(row) => Ok((key, row.outputs)),
+            None => Err(StoreError::Corrupt(format!("stage `{key}` ended well and has no result"))),
+        };
+        keys.into_iter().map(find).collect::<Result<Vec<_>, _>>()
+    });
+    Ok(found.await?)
+}
+
+/// The outputs of the nodes before, in the plan's order.
+///
+/// # Errors
+/// If one of them has no result, or it cannot be read.
+async fn outputs_before(build: &Build, good: &[usize]) -> Result<Vec<(NodeKey, Manifest)>, EngineError> {
+    let mut found = Vec::new();
+    for (key, digest) in digests_before(build, good).await? {
+        found.push((key, load(build, &digest).await?));
+    }
+    Ok(found)
+}
+
+/// Digest of the empty manifest, which is stored with it.
+///
+/// # Errors
+/// If it cannot be stored.
+pub async fn empty(build: &Build) -> Result<String, EngineError> {
+    let digest = build.engine.artifacts.put_manifest(&Manifest::default()).await.map_err(wrong)?;
+    Ok(digest.to_string())
+}
+
+/// Source tree and outputs before, at their paths. Outputs lie over source files of the same path: a committed
+/// `metrics.json` is not the one that was just made.
+///
+/// # Errors
+/// [`Halt`] if two stages wrote one path, or something cannot be read.
+pub async fn manifest(build: &Build, good: &[usize]) -> Result<Manifest, Halt> {
+    let mut owner: BTreeMap<String, NodeKey> = BTreeMap::new();
+    let mut files: BTreeMap<String, FileEntry> = BTreeMap::new();
+    for file in source(build).await.map_err(Halt::internal)?.files {
+        files.insert(file.path.clone(), file);
+    }
+    for (key, outputs) in outputs_before(build, good).await.map_err(Halt::internal)? {
+        for mut file in outputs.files {
+            if let Some(cell) = &key.cell {
+                file.path = format!("matrix/{}/{cell}/{}", key.stage, file.path);
+            }
+            if let Some(other) = owner.insert(file.path.clone(), key.clone()) {
+                let text = format!("stages `{other}` and `{key}` both made `{}`; only one of them may", file.path);
+                return Err(Halt::failed(FailureKind::Output, text));
+            }
+            files.insert(file.path.clone(), file);
+        }
+    }
+    Ok(Manifest { files: files.into_values().collect() })
+}
+
+/// The workspace of an attempt as a tar.
+///
+/// # Errors
+/// As [`manifest`].
+pub async fn workspace_tar(build: &Build, good: &[usize]) -> Result<TarStream, Halt> {
+    tar(build, manifest(build, good).await?).map_err(Halt::internal)
+}
+
+/// Takes the declared outputs out of a unit that ended well.
+///
+/// # Errors
+/// [`Halt`] naming an output that is not there, or that is refused.
+pub async fn collect(
+    attempt: &Attempt,
+    runner: &dyn Runner,
+    unit: &UnitName,
+    paths: &[String],
+) -> Result<Manifest, Halt> {
+    let mut files: BTreeMap<String, FileEntry> = BTreeMap::new();
+    for path in paths {
+        let found = collect_one(attempt, runner, unit, path).await?;
+        if found.is_empty() {
+            let text = format!("output `{path}` was not made");
+            return Err(Halt::failed(FailureKind::Output, text));
+        }
+        files.extend(found.into_iter().map(|file| (file.path.clone(), file)));
+    }
+    Ok(Manifest { files: files.into_values().collect() })
+}
+
+async fn collect_one(
+    attempt: &Attempt,
+    runner: &dyn Runner,
+    unit: &UnitName,
+    path: &str,
+) -> Result<Vec<FileEntry>, Halt> {
+    let (base, matcher) = artifact::split_glob(path).map_err(|error| refused(path, &error))?;
+    let stream = runner
+        .collect(unit, &base)
+        .await
+        .map_err(|error| Halt::Failed(super::begin::runner_failure(&error)))?;
+    let Some(stream) = stream else { return Ok(Vec::new()) };
+    // Entries start with the last part of `base`; what stands before it is put back.
+    let parent = base.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let artifacts = &attempt.cx.build.engine.artifacts;
+    let manifest = artifacts
+        .ingest_tar(stream, parent, &Caps::default())
+        .await
+        .map_err(|error| refused(path, &error))?;
+    Ok(manifest.files.into_iter().filter(|file| matcher.as_ref().is_none_or(|glob| glob.is_match(&file.path))).collect())
+}
+
+fn refused(path: &str, error: &impl std::fmt::Display) -> Halt {
+    Halt::failed(FailureKind::Output, format!("output `{path}`: {error}"))
+}

@@ -1,0 +1,33 @@
+//! The event log: append only.
+
+use rusqlite::{Connection, params};
+
+use super::StoreError;
+use crate::build::event::Stamped;
+use crate::ids::{BuildId, Micros};
+
+/// Appends events of one build, in order.
+///
+/// # Errors
+/// The database's.
+pub fn append(tx: &Connection, build: BuildId, events: &[Stamped]) -> Result<(), StoreError> {
+    let mut insert = tx.prepare_cached("INSERT INTO events (build, at, body) VALUES (?1, ?2, ?3)")?;
+    for event in events {
+        insert.execute(params![build.0, event.at.0, serde_json::to_string(&event.event)?])?;
+    }
+    Ok(())
+}
+
+/// All events of one build, in order. A build has a few for each attempt, so this is bounded by its plan.
+///
+/// # Errors
+/// The database's, or an event that this version does not know.
+pub fn of_build(db: &Connection, build: BuildId) -> Result<Vec<Stamped>, StoreError> {
+    let mut query = db.prepare_cached("SELECT at, body FROM events WHERE build = ?1 ORDER BY seq")?;
+    let rows = query.query_map([build.0], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
+    rows.map(|row| {
+        let (at, body) = row?;
+        Ok(Stamped { at: Micros(at), event: serde_json::from_str(&body)? })
+    })
+    .collect()
+}
