@@ -1,1 +1,4 @@
+mod runner_contract;
+mod runner_local;
+
 fn main() {}
