@@ -1,4 +1,6 @@
-mod runner_contract;
-mod runner_local;
+//! One test binary; one file a promise that users see.
 
-fn main() {}
+mod architecture;
+mod harness;
+mod kill;
+mod run;

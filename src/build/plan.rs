@@ -167,3 +167,48 @@ impl Plan {
 pub fn is_unconditional(when: &When) -> bool {
     *when == When::default()
 }
+
+#[cfg(test)]
+pub mod fixtures {
+    //! Small plans for tests.
+
+    use std::time::Duration;
+
+    use super::*;
+    use crate::pipeline::types::{Kind, Network, OnInterrupt, Resources, Retry};
+
+    /// A stage that needs these nodes.
+    pub fn stage(name: &str, needs: Vec<usize>) -> Node {
+        let name = StageName::new(name).unwrap();
+        let stage = Stage {
+            name: name.clone(),
+            needs: Vec::new(),
+            image: None,
+            work: None,
+            kind: Kind::Plain,
+            env: IndexMap::new(),
+            secrets: Vec::new(),
+            inputs: None,
+            outputs: Vec::new(),
+            cache: Vec::new(),
+            services: IndexMap::new(),
+            when: When::default(),
+            matrix: None,
+            retry: Retry::default(),
+            timeout: Duration::from_secs(60),
+            grace: Duration::from_secs(1),
+            resources: Resources::default(),
+            network: Network::Default,
+            allow_failure: false,
+            on_interrupt: OnInterrupt::Retry,
+            runner: None,
+            reuse: None,
+        };
+        Node { key: NodeKey { stage: name, cell: None }, stage, matrix: IndexMap::new(), needs, skip: None }
+    }
+
+    /// Stages by name, each needing others by index.
+    pub fn chain(stages: &[(&str, &[usize])]) -> Plan {
+        Plan { nodes: stages.iter().map(|(name, needs)| stage(name, needs.to_vec())).collect() }
+    }
+}

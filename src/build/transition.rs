@@ -161,3 +161,173 @@ fn retries(stage: &Stage, kind: FailureKind) -> bool {
 pub fn replay(plan: &Plan, events: &[Stamped]) -> Result<BuildState, Illegal> {
     events.iter().try_fold(BuildState::new(plan.nodes.len()), |state, event| transition(plan, &state, event))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::build::next::{Action, next_actions};
+    use crate::build::plan::fixtures::{chain, stage};
+    use crate::build::status::{CancelReason, Failure};
+    use crate::pipeline::types::WhenStatus;
+
+    fn at(event: Event) -> Stamped {
+        Stamped { at: Micros(0), event }
+    }
+
+    fn failed(kind: FailureKind) -> Outcome {
+        Outcome::Failed { failure: Failure::new(kind, "it broke") }
+    }
+
+    fn started(plan: &Plan) -> BuildState {
+        transition(plan, &BuildState::new(plan.nodes.len()), &at(Event::BuildStarted)).unwrap()
+    }
+
+    #[test]
+    fn an_attempt_cannot_start_twice() {
+        let plan = chain(&[("a", &[])]);
+        let start = at(Event::AttemptStarted { node: plan.nodes[0].key.clone(), attempt: 1 });
+        let state = transition(&plan, &started(&plan), &start).unwrap();
+        assert!(transition(&plan, &state, &start).is_err());
+    }
+
+    #[test]
+    fn a_build_cannot_end_with_open_stages() {
+        let plan = chain(&[("a", &[])]);
+        let end = at(Event::BuildEnded { result: BuildStatus::Passed });
+        assert!(transition(&plan, &started(&plan), &end).is_err());
+    }
+
+    #[test]
+    fn retries_are_counted_and_interruptions_are_not() {
+        let mut plan = chain(&[("a", &[])]);
+        plan.nodes[0].stage.retry.attempts = 2;
+        let key = plan.nodes[0].key.clone();
+        let run = |state: &BuildState, attempt: u32, outcome: Outcome| {
+            let state =
+                transition(&plan, state, &at(Event::AttemptStarted { node: key.clone(), attempt })).unwrap();
+            transition(&plan, &state, &at(Event::AttemptEnded { node: key.clone(), attempt, outcome })).unwrap()
+        };
+        let state = run(&started(&plan), 1, failed(FailureKind::Exit));
+        assert!(matches!(state.stages[0], StageStatus::Delayed { attempt: 1, .. }));
+        let state = run(&state, 2, Outcome::Interrupted { detail: "killed".to_owned() });
+        assert!(matches!(state.stages[0], StageStatus::Delayed { attempt: 2, .. }));
+        let state = run(&state, 3, failed(FailureKind::Exit));
+        assert!(matches!(state.stages[0], StageStatus::Failed { attempt: 3, .. }));
+    }
+
+    #[test]
+    fn a_verdict_is_not_retried() {
+        let mut plan = chain(&[("a", &[])]);
+        plan.nodes[0].stage.retry.attempts = 5;
+        let key = plan.nodes[0].key.clone();
+        let state =
+            transition(&plan, &started(&plan), &at(Event::AttemptStarted { node: key.clone(), attempt: 1 })).unwrap();
+        let end = Event::AttemptEnded { node: key, attempt: 1, outcome: failed(FailureKind::Verdict) };
+        let state = transition(&plan, &state, &at(end)).unwrap();
+        assert!(matches!(state.stages[0], StageStatus::Failed { .. }));
+    }
+
+    #[test]
+    fn a_milder_cancellation_does_not_replace_a_harder_one() {
+        let plan = chain(&[("a", &[])]);
+        let cancel = |state: &BuildState, reason| {
+            transition(&plan, state, &at(Event::CancelRequested { reason })).unwrap()
+        };
+        let state = cancel(&started(&plan), CancelReason::Kill);
+        assert_eq!(cancel(&state, CancelReason::Superseded).cancel, Some(CancelReason::Kill));
+    }
+
+    /// Plans of up to seven stages, each needing some of those before it.
+    fn plans() -> impl Strategy<Value = Plan> {
+        let stages = prop::collection::vec((any::<u8>(), 0..3u8, any::<bool>(), 1..3u32), 1..8);
+        stages.prop_map(|stages| {
+            let nodes = stages.into_iter().enumerate().map(|(index, (needs, when, allow_failure, attempts))| {
+                let needs = (0..index).filter(|other| needs & (1 << other) != 0).collect();
+                let mut node = stage(&format!("s{index}"), needs);
+                node.stage.when.status = [WhenStatus::Success, WhenStatus::Failure, WhenStatus::Always][usize::from(when)];
+                node.stage.allow_failure = allow_failure;
+                node.stage.retry.attempts = attempts;
+                node
+            });
+            Plan { nodes: nodes.collect() }
+        })
+    }
+
+    fn outcome(choice: u8) -> Outcome {
+        match choice % 4 {
+            0 | 1 => Outcome::Succeeded,
+            2 => failed(FailureKind::Exit),
+            _ => Outcome::Interrupted { detail: "killed".to_owned() },
+        }
+    }
+
+    proptest! {
+        /// Whatever happens, every action is legal, every build ends, and replaying its history gives its state.
+        #[test]
+        fn every_build_ends_and_its_history_tells_its_state(
+            plan in plans(),
+            choices in prop::collection::vec(any::<u8>(), 200),
+            cancel_at in prop::option::of(0..40usize),
+        ) {
+            let mut history = Vec::new();
+            let mut state = BuildState::new(plan.nodes.len());
+            let mut choices = choices.into_iter();
+            let mut step = 0;
+            while !state.status.is_terminal() {
+                step += 1;
+                prop_assert!(step < 500, "it does not end: {state:?}");
+                let mut events = Vec::new();
+                if cancel_at == Some(step) {
+                    events.push(Event::CancelRequested { reason: CancelReason::User });
+                }
+                for action in next_actions(&plan, &state, Micros(step as i64)) {
+                    let key = |node: usize| plan.nodes[node].key.clone();
+                    match action {
+                        Action::Begin => events.push(Event::BuildStarted),
+                        Action::End(result) => events.push(Event::BuildEnded { result }),
+                        Action::Skip { node, reason } => events.push(Event::StageSkipped { node: key(node), reason }),
+                        Action::Cancel { node, reason } => events.push(Event::StageCancelled { node: key(node), reason }),
+                        Action::Start { node, attempt } => {
+                            events.push(Event::AttemptStarted { node: key(node), attempt });
+                        }
+                        Action::Stop { .. } | Action::WakeAt(_) => {}
+                    }
+                }
+                let begun = events.is_empty();
+                if begun {
+                    // Nothing to start: something that runs ends.
+                    let running = state.stages.iter().position(|stage| matches!(stage, StageStatus::Running { .. }));
+                    if let Some(node) = running {
+                        let StageStatus::Running { attempt, .. } = state.stages[node] else { unreachable!() };
+                        let outcome = outcome(choices.next().unwrap_or(0));
+                        events.push(Event::AttemptEnded { node: plan.nodes[node].key.clone(), attempt, outcome });
+                    }
+                }
+                for event in events {
+                    let stamped = Stamped { at: Micros(step as i64), event };
+                    // A cancellation may have made a start moot: the driver looks again after each commit.
+                    let Ok(next) = transition(&plan, &state, &stamped) else {
+                        prop_assert!(false, "illegal: {:?} in {:?}", stamped, state);
+                        unreachable!()
+                    };
+                    state = next;
+                    history.push(stamped);
+                }
+            }
+            prop_assert!(state.stages.iter().all(StageStatus::is_terminal));
+            prop_assert_eq!(replay(&plan, &history).unwrap(), state.clone());
+            let after = Stamped { at: Micros(0), event: Event::BuildStarted };
+            prop_assert!(transition(&plan, &state, &after).is_err());
+            for (index, node) in plan.nodes.iter().enumerate() {
+                if state.stages[index].is_good() && node.stage.when.status == WhenStatus::Success {
+                    for &need in &node.needs {
+                        let allowed = plan.nodes[need].stage.allow_failure;
+                        prop_assert!(state.stages[need].is_good() || allowed);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -7,9 +7,10 @@ use tokio::sync::OnceCell;
 
 use super::EngineError;
 use super::paths::Paths;
-use crate::pipeline::types::{ImageSource, Stage};
+use crate::pipeline::types::ImageSource;
 use crate::runner::docker::{DockerRunner, DockerSettings, EngineAbout};
 use crate::runner::local::{LocalRunner, LocalSettings};
+use crate::runner::spec::UnitSpec;
 use crate::runner::{Runner, RunnerError};
 
 /// The runners of this process. The Docker engine is connected to when it is first needed.
@@ -43,9 +44,9 @@ impl Runners {
         Arc::clone(&self.local) as Arc<dyn Runner>
     }
 
-    /// What the local runner cannot enforce of these limits, in words.
-    pub fn local_limits_note(&self, stage: &Stage) -> Option<String> {
-        self.local.limits_note(&stage.resources)
+    /// What the local runner cannot do as this unit asks, in words.
+    pub fn local_notes(&self, unit: &UnitSpec) -> Vec<String> {
+        self.local.notes(unit)
     }
 
     /// The Docker runner.

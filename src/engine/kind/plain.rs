@@ -26,20 +26,41 @@ pub async fn run(attempt: &mut Attempt) -> Result<Good, Halt> {
 /// # Errors
 /// [`Halt`] if it did not end well, or an output is missing.
 pub async fn run_work(attempt: &mut Attempt, more: Vec<(String, String)>) -> Result<Manifest, Halt> {
+    let stage = &attempt.cx.node().stage;
+    let (work, paths) = (stage.work.clone(), stage.output_paths());
+    run_this(attempt, work, more, &paths).await
+}
+
+/// Runs this work as the stage's unit, with its services beside it, and collects these paths.
+///
+/// # Errors
+/// [`Halt`] if it did not end well, or a path is missing.
+pub async fn run_this(
+    attempt: &mut Attempt,
+    work: Option<Work>,
+    more: Vec<(String, String)>,
+    paths: &[String],
+) -> Result<Manifest, Halt> {
     let services = serve::start_services(attempt).await?;
-    let done = run_beside(attempt, more).await;
+    let done = run_beside(attempt, work, more, paths).await;
     for service in services {
         service.stop().await;
     }
     done
 }
 
-async fn run_beside(attempt: &mut Attempt, more: Vec<(String, String)>) -> Result<Manifest, Halt> {
+async fn run_beside(
+    attempt: &mut Attempt,
+    work: Option<Work>,
+    more: Vec<(String, String)>,
+    paths: &[String],
+) -> Result<Manifest, Halt> {
     let runner = unit::runner(attempt).await?;
     let alone = attempt.cx.node().stage.services.is_empty() && !more.iter().any(|(name, _)| name == "SERVE_URL");
     let join = if alone { None } else { serve::join(attempt, runner.as_ref(), "stage").await? };
-    let spec = spec(attempt, more, join);
-    local_notes(attempt);
+    let mut spec = spec(attempt, more, join);
+    spec.command = command(work.as_ref(), &attempt.nonce);
+    local_notes(attempt, &spec);
     let workspace = match attempt.launched_at {
         None => Some(workspace::workspace_tar(&attempt.cx.build, &attempt.cx.good).await?),
         Some(_) => None,
@@ -47,8 +68,7 @@ async fn run_beside(attempt: &mut Attempt, more: Vec<(String, String)>) -> Resul
     let name = spec.name.clone();
     let exit = unit::run(attempt, spec, workspace).await?;
     unit::check(attempt, &exit)?;
-    let paths = attempt.cx.node().stage.output_paths();
-    workspace::collect(attempt, runner.as_ref(), &name, &paths).await
+    workspace::collect(attempt, runner.as_ref(), &name, paths).await
 }
 
 /// Stores a manifest.
@@ -60,7 +80,7 @@ pub async fn store(attempt: &Attempt, manifest: &Manifest) -> Result<String, Hal
     Ok(digest.to_string())
 }
 
-fn local_notes(attempt: &mut Attempt) {
+fn local_notes(attempt: &mut Attempt, spec: &UnitSpec) {
     if attempt.runner != "local" || attempt.again {
         return;
     }
@@ -73,7 +93,7 @@ fn local_notes(attempt: &mut Attempt) {
         };
         notes.push(format!("runs on the host: the image ({name}) is not used, the host's own tools are"));
     }
-    notes.extend(attempt.cx.build.engine.runners.local_limits_note(stage));
+    notes.extend(attempt.cx.build.engine.runners.local_notes(spec));
     for note in notes {
         attempt.log.note(&note);
     }

@@ -1,0 +1,94 @@
+//! The rooms of `ARCHITECTURE.md`, as absences: what a module must not know.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// All Rust files below a path.
+fn files(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The lines of a file before its tests, without comments.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// Fails if a file of these rooms holds one of the words.
+fn absent(rooms: &[&str], words: &[&str]) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut broken = Vec::new();
+    let mut seen = 0;
+    for room in rooms {
+        for file in files(&root.join(room)) {
+            seen += 1;
+            let code = code(&file);
+            for word in words {
+                if code.contains(word) {
+                    broken.push(format!("{} knows {word}", file.strip_prefix(&root).unwrap().display()));
+                }
+            }
+        }
+    }
+    assert!(seen > 0, "no such rooms: {rooms:?}");
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+const PURE: &[&str] = &["ids.rs", "pipeline", "build", "judge", "runner/spec.rs", "logs/mask.rs", "logs/format.rs"];
+
+#[test]
+fn pure_rooms_touch_nothing_outside() {
+    absent(PURE, &["tokio::", "axum::", "bollard::", "git2::", "rusqlite::", "std::fs", "std::env", "SystemTime", "Instant::now"]);
+}
+
+#[test]
+fn pure_rooms_know_no_room_of_io() {
+    let rooms = ["store", "source", "logs", "artifact", "load", "model", "deploy", "engine", "cli"];
+    let words: Vec<String> = rooms.iter().map(|room| format!("crate::{room}")).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    absent(&["ids.rs", "pipeline", "build", "judge"], &words);
+}
+
+#[test]
+fn rooms_of_io_know_no_glue() {
+    absent(&["store", "source", "runner", "logs", "artifact", "load", "model", "deploy"], &["crate::engine", "crate::cli"]);
+    absent(&["source", "runner", "logs", "artifact"], &["crate::store", "crate::build::plan"]);
+}
+
+#[test]
+fn sql_is_in_the_store_alone() {
+    let others = ["pipeline", "build", "judge", "source", "runner", "logs", "artifact", "load", "model", "deploy", "engine", "cli"];
+    absent(&others, &["rusqlite::", "SELECT ", "INSERT INTO"]);
+}
+
+#[test]
+fn bollard_is_in_the_docker_runner_alone() {
+    absent(&["pipeline", "build", "judge", "store", "source", "logs", "artifact", "load", "model", "deploy", "engine", "cli"], &["bollard"]);
+    absent(&["runner/local", "runner/mod.rs", "runner/spec.rs"], &["bollard"]);
+}
+
+#[test]
+fn yaml_is_read_in_one_place() {
+    let all = ["pipeline", "build", "judge", "store", "source", "runner", "logs", "artifact", "load", "model", "deploy", "engine", "cli"];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let users: Vec<PathBuf> = all
+        .iter()
+        .flat_map(|room| files(&root.join(room)))
+        .filter(|file| code(file).contains("serde_yaml"))
+        .map(|file| file.strip_prefix(&root).unwrap().to_owned())
+        .collect();
+    assert_eq!(users, [PathBuf::from("pipeline/parse.rs")]);
+}

@@ -1,0 +1,243 @@
+//! `orchestrator run` on the local runner, as its users see it.
+
+use std::fs;
+use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::{Place, ended, eventually};
+
+#[test]
+fn a_build_passes_outputs_on_and_keeps_its_log() {
+    let place = Place::with(
+        "stages:\n  make:\n    run: echo 42 > answer.txt; echo made it\n    outputs: [answer.txt]\n  use:\n    needs: [make]\n    run: cat answer.txt\n",
+    );
+    place.expect(0, &["run"]);
+    assert_eq!(place.lines(1, "make", "stdout"), ["made it"]);
+    assert_eq!(place.lines(1, "use", "stdout"), ["42"]);
+    assert_eq!(place.units(), Vec::<String>::new());
+    place.expect(0, &["artifacts", "get", "1", "make", "-o", "got"]);
+    assert_eq!(fs::read_to_string(place.project().join("got/answer.txt")).unwrap(), "42\n");
+}
+
+#[test]
+fn what_is_not_declared_is_gone() {
+    let place = Place::with(
+        "stages:\n  make:\n    run: echo 1 > kept; echo 2 > lost\n    outputs: [kept]\n  use:\n    needs: [make]\n    run: test -f kept && test ! -f lost\n",
+    );
+    place.expect(0, &["run"]);
+}
+
+#[test]
+fn a_missing_output_fails_and_is_named() {
+    let place = Place::with("stages:\n  make:\n    run: 'true'\n    outputs: [model.bin]\n");
+    let ended = place.expect(1, &["run"]);
+    assert!(ended.out.contains("output `model.bin` was not made"), "{}", ended.out);
+    assert_eq!(place.stage(1, "make")["failure"]["kind"], "output");
+}
+
+#[test]
+fn the_first_failing_step_ends_the_stage() {
+    let place = Place::with(
+        "stages:\n  a:\n    run:\n      - { name: fine, run: echo one }\n      - { name: broken, run: exit 7 }\n      - echo never\n",
+    );
+    let ended = place.expect(1, &["run"]);
+    assert!(ended.out.contains("step `broken` ended with exit code 7"), "{}", ended.out);
+    assert_eq!(place.lines(1, "a", "stdout"), ["one"]);
+    let steps = &place.stage(1, "a")["attempts"][0]["steps"];
+    assert_eq!(steps[0]["name"], "fine");
+    assert_eq!(steps[1]["code"], 7);
+    assert_eq!(steps.as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_failure_stops_dependants_and_runs_clean_up() {
+    let place = Place::with(
+        "stages:\n  a: { run: exit 1 }\n  b: { needs: [a], run: echo no }\n  tell: { run: echo told, when: { status: [failure] } }\n  clean: { run: echo cleaned, when: { status: [always] } }\n",
+    );
+    place.expect(1, &["run"]);
+    assert_eq!(place.stage(1, "b")["status"], "skipped");
+    assert_eq!(place.lines(1, "tell", "stdout"), ["told"]);
+    assert_eq!(place.lines(1, "clean", "stdout"), ["cleaned"]);
+}
+
+#[test]
+fn an_allowed_failure_is_shown_and_does_not_fail_the_build() {
+    let place = Place::with("stages:\n  a: { run: exit 1, allow_failure: true }\n  b: { needs: [a], run: echo on }\n");
+    place.expect(0, &["run"]);
+    assert_eq!(place.stage(1, "a")["status"], "failed");
+    assert_eq!(place.lines(1, "b", "stdout"), ["on"]);
+}
+
+#[test]
+fn retries_are_attempts_that_are_kept() {
+    let place = Place::new();
+    let marker = place.outside("tried");
+    place.write(
+        "pipeline.yaml",
+        &format!(
+            "stages:\n  a:\n    run: if [ -f {0} ]; then echo second; else touch {0}; echo first; exit 3; fi\n    retry: {{ attempts: 2 }}\n",
+            marker.display()
+        ),
+    );
+    place.expect(0, &["run"]);
+    let stage = place.stage(1, "a");
+    assert_eq!(stage["attempts"].as_array().unwrap().len(), 2);
+    assert_eq!(stage["attempts"][0]["outcome"]["result"], "failed");
+    let first = place.expect(0, &["logs", "1", "a", "--attempt", "1"]);
+    assert!(first.out.contains("first"), "{}", first.out);
+}
+
+#[test]
+fn a_time_limit_ends_with_term_then_kill() {
+    let place = Place::with("stages:\n  a:\n    run: trap 'echo asked' TERM; while true; do sleep 0.05; done\n    timeout: 1s\n    grace: 1s\n");
+    place.expect(1, &["run"]);
+    assert_eq!(place.stage(1, "a")["failure"]["kind"], "timeout");
+    assert_eq!(place.lines(1, "a", "stdout"), ["asked"]);
+    eventually("nothing is left", || place.processes().is_empty());
+}
+
+#[test]
+fn ctrl_c_cancels_with_grace_and_clean_up() {
+    let place = Place::with(
+        "stages:\n  long:\n    run: |\n      trap 'echo bye; exit 0' TERM\n      echo ready\n      while true; do sleep 0.05; done\n  clean: { run: echo cleaned, when: { status: [always] } }\n",
+    );
+    let child = place.command(&["run"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let log = place.data().join("logs/1/long.1.log");
+    eventually("the stage is ready", || fs::read_to_string(&log).is_ok_and(|text| text.contains("ready")));
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let ended = ended(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, 130, "{}{}", ended.out, ended.err);
+    assert_eq!(place.lines(1, "long", "stdout"), ["ready", "bye"]);
+    assert_eq!(place.lines(1, "clean", "stdout"), ["cleaned"]);
+    assert_eq!(place.stage(1, "long")["status"], "cancelled");
+    eventually("nothing is left", || place.processes().is_empty());
+}
+
+#[test]
+fn a_second_ctrl_c_kills() {
+    let place = Place::with(
+        "stages:\n  long:\n    run: |\n      trap '' TERM\n      echo ready\n      while true; do sleep 0.05; done\n    grace: 1h\n",
+    );
+    let child = place.command(&["run"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let pid = Pid::from_raw(child.id() as i32);
+    let log = place.data().join("logs/1/long.1.log");
+    eventually("the stage is ready", || fs::read_to_string(&log).is_ok_and(|text| text.contains("ready")));
+    kill(pid, Signal::SIGTERM).unwrap();
+    eventually("the cancellation is stored", || place.show(1)["build"]["cancel"] == "user");
+    kill(pid, Signal::SIGTERM).unwrap();
+    let begun = Instant::now();
+    let ended = ended(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, 130, "{}{}", ended.out, ended.err);
+    assert!(begun.elapsed().as_secs() < 600, "the grace was waited for");
+    eventually("nothing is left", || place.processes().is_empty());
+}
+
+#[test]
+fn a_matrix_runs_a_cell_for_each_value() {
+    let place = Place::with(
+        "stages:\n  test:\n    matrix: { python: [\"3.11\", \"3.12\"] }\n    run: echo \"py $MATRIX_PYTHON\" | tee out.txt\n    outputs: [out.txt]\n  join:\n    needs: [test]\n    run: cat matrix/test/3.11/out.txt matrix/test/3.12/out.txt\n",
+    );
+    place.expect(0, &["run"]);
+    assert_eq!(place.lines(1, "join", "stdout"), ["py 3.11", "py 3.12"]);
+    assert_eq!(place.lines(1, "test.3.12", "stdout"), ["py 3.12"]);
+}
+
+#[test]
+fn unchanged_stages_are_reused_and_changes_are_named() {
+    let text = |word: &str| {
+        format!("stages:\n  make:\n    inputs: [data.txt]\n    run: cat data.txt > out.txt; echo {word}\n    outputs: [out.txt]\n  use:\n    needs: [make]\n    run: cat out.txt\n")
+    };
+    let place = Place::with(&text("ran"));
+    place.write("data.txt", "1\n");
+    place.expect(0, &["run"]);
+    let second = place.expect(0, &["run"]);
+    assert!(second.out.contains("reused from build #1"), "{}", second.out);
+    assert_eq!(place.stage(2, "make")["status"], "reused");
+    assert_eq!(place.lines(2, "use", "stdout"), ["1"]);
+
+    place.write("data.txt", "2\n");
+    place.expect(0, &["run"]);
+    assert_eq!(place.stage(3, "make")["attempts"][0]["why"], "changed since build #1: inputs");
+    place.write("pipeline.yaml", &text("again"));
+    let plan = place.json(&["plan", "--json"]);
+    assert_eq!(plan[0]["action"], "run");
+    assert_eq!(plan[0]["why"], "changed since build #3: script");
+    place.expect(0, &["run", "--no-reuse"]);
+    assert_eq!(place.stage(4, "make")["attempts"][0]["why"], "reuse is switched off");
+    let plan = place.json(&["plan", "--json"]);
+    assert_eq!(plan[0]["action"], "reuse");
+    assert_eq!(plan[1]["action"], "run");
+}
+
+#[test]
+fn from_takes_what_stands_before_and_runs_the_rest() {
+    let place = Place::with(
+        "stages:\n  a: { run: echo a > a.txt, outputs: [a.txt] }\n  b: { needs: [a], run: cat a.txt > b.txt, outputs: [b.txt] }\n  c: { needs: [b], run: cat b.txt }\n",
+    );
+    place.expect(0, &["run"]);
+    place.expect(0, &["run", "--from", "b"]);
+    assert_eq!(place.stage(2, "a")["status"], "reused");
+    assert_eq!(place.stage(2, "b")["status"], "succeeded");
+    assert_eq!(place.lines(2, "c", "stdout"), ["a"]);
+    place.expect(0, &["run", "--stage", "b"]);
+    assert_eq!(place.stage(3, "c")["status"], "skipped");
+    place.expect(2, &["run", "--stage", "nothing"]);
+}
+
+#[test]
+fn secrets_reach_the_script_and_never_the_log() {
+    let place = Place::with("secrets: [TOKEN]\nstages:\n  a:\n    run: |\n      test \"$TOKEN\" = 'hunter22-x'\n      echo \"it is $TOKEN\"\n      printf %s \"$TOKEN\" | base64\n");
+    fs::write(place.outside("secrets"), "TOKEN=hunter22-x\n").unwrap();
+    let file = place.outside("secrets").display().to_string();
+    let ended = place.expect(0, &["run", "--secret-file", &file]);
+    assert_eq!(place.lines(1, "a", "stdout"), ["it is ***", "***"]);
+    assert!(!ended.out.contains("hunter22") && !ended.err.contains("hunter22"));
+    let missing = place.expect(2, &["run"]);
+    assert!(missing.err.contains("no value for secret TOKEN"), "{}", missing.err);
+}
+
+#[test]
+fn params_are_typed() {
+    let place = Place::with("params:\n  trees: { type: integer, default: 100, max: 2000 }\nstages:\n  a: { run: echo $PARAM_TREES }\n");
+    place.expect(0, &["run", "--param", "trees=250"]);
+    assert_eq!(place.lines(1, "a", "stdout"), ["250"]);
+    place.expect(2, &["run", "--param", "trees=many"]);
+    place.expect(2, &["run", "--param", "tree=1"]);
+    place.expect(2, &["run", "--param", "trees"]);
+}
+
+#[test]
+fn an_invalid_pipeline_is_exit_3_and_no_build() {
+    let place = Place::with("stages:\n  a: { runs: echo }\n");
+    let ended = place.expect(3, &["run"]);
+    assert!(ended.err.contains("did you mean `run`"), "{}", ended.err);
+    assert_eq!(place.json(&["builds", "--json"]), serde_json::json!([]));
+}
+
+#[test]
+fn no_engine_is_exit_4_and_says_what_to_do() {
+    let place = Place::with("stages:\n  a: { image: busybox, run: echo }\n");
+    let output = place.command(&["run"]).env("DOCKER_HOST", "unix:///nowhere/docker.sock").output().unwrap();
+    let ended = ended(output);
+    assert_eq!(ended.code, 4, "{}{}", ended.out, ended.err);
+    assert!(ended.err.contains("--runner local"), "{}", ended.err);
+}
+
+#[test]
+fn the_environment_of_scripts_is_ours_alone() {
+    let place = Place::with("env: { ONE: \"1\" }\nstages:\n  a:\n    env: { TWO: \"2\" }\n    run: echo \"$ONE $TWO $CI $ORCHESTRATOR_STAGE $ORCHESTRATOR_BUILD ${LEAKED:-none}\"\n");
+    let output = place.command(&["run"]).env("LEAKED", "yes").output().unwrap();
+    assert_eq!(ended(output).code, 0);
+    assert_eq!(place.lines(1, "a", "stdout"), ["1 2 true a 1 none"]);
+}
+
+#[test]
+fn events_as_json_end_with_the_result() {
+    let place = Place::with("stages:\n  a: { run: echo }\n");
+    let ended = place.expect(0, &["run", "--json"]);
+    let last: serde_json::Value = serde_json::from_str(ended.out.lines().last().unwrap()).unwrap();
+    assert_eq!(last["event"]["event"], "build-ended");
+    assert_eq!(last["event"]["result"]["status"], "passed");
+}
