@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::artifact::{self, ArtifactStore, ManifestAt};
 use crate::ids::Micros;
-use crate::load::http::probe;
+use crate::load::probe::probe;
 use crate::pipeline::types::Ready;
 use crate::runner::spec::{LABEL_INSTANCE, LABEL_MODEL, LABEL_ROLE, UnitName, UnitSpec};
 use crate::runner::{Runner, RunnerError, UnitStatus};

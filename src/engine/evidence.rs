@@ -122,9 +122,10 @@ async fn side(attempt: &Attempt, version: &VersionRow, build: BuildId) -> Result
     }
     Ok(SideEvidence {
         version: version.version,
-        artifact: version.artifact.clone(),
+        artifact_digest: version.artifact.clone(),
         metrics,
         predictions: stored_predictions(attempt, version).await?,
+        scored_now: false,
     })
 }
 
@@ -177,8 +178,8 @@ async fn pair(
         return Ok(());
     };
     attempt.log.note(&format!("champion version {} was scored on this build's rows", champion.version));
-    // Numbers of other rows are no evidence any more.
-    other.rescored(parse(&scored, "the champion's new predictions")?);
+    other.predictions = Some(parse(&scored, "the champion's new predictions")?);
+    other.scored_now = true;
     Ok(())
 }
 

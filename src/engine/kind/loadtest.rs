@@ -11,10 +11,15 @@ use super::super::notice::{Notice, tell};
 use super::super::serve::{self, Served};
 use super::super::workspace;
 use super::plain;
-use crate::build::status::{CancelReason, FailureKind};
-use crate::load::http::Target;
+use crate::build::status::FailureKind;
+use crate::load::checks::CheckResult;
+use crate::load::collect::Tick;
+use crate::load::contract::{Contract, broken_contract, check_contract};
+use crate::load::engine::LoadError;
+use crate::load::plan::{JsonLines, LoadPlan, split_json_lines};
 use crate::load::report::{self, LoadReport, Verdict};
-use crate::load::{LoadError, LoadPlan, contract, k6, locust};
+use crate::load::target::Endpoint;
+use crate::load::{self, k6, locust, probe};
 use crate::pipeline::types::{Body, Generator, Loadtest, Step, Work};
 
 /// Largest file of request bodies.
@@ -33,12 +38,12 @@ pub async fn run(attempt: &mut Attempt, spec: &Loadtest) -> Result<Good, Halt> {
 
 async fn with_api(attempt: &mut Attempt, spec: &Loadtest, served: &Served) -> Result<Good, Halt> {
     let plan = plan(attempt, spec, served).await?;
-    if attempt.launched_at.is_none() {
-        contract(attempt, &plan, served).await?;
-    }
     let (load, outputs) = match &spec.generator {
-        Generator::Users(_) | Generator::Rate { .. } => (built_in(attempt, plan).await?, None),
+        Generator::Users(_) | Generator::Rate { .. } => (built_in(attempt, plan, served).await?, None),
         Generator::Locust { .. } | Generator::K6 { .. } => {
+            if attempt.launched_at.is_none() {
+                contract(attempt, &plan, served).await?;
+            }
             let (load, outputs) = by_tool(attempt, spec, served).await?;
             (load, Some(outputs))
         }
@@ -48,49 +53,43 @@ async fn with_api(attempt: &mut Attempt, spec: &Loadtest, served: &Served) -> Re
 
 /// What load is made from: the scenario with its bodies.
 async fn plan(attempt: &Attempt, spec: &Loadtest, served: &Served) -> Result<LoadPlan, Halt> {
-    let mut lines: BTreeMap<String, Vec<Bytes>> = BTreeMap::new();
+    let failed = |error: &dyn std::fmt::Display| Halt::failed(FailureKind::Load, error.to_string());
+    let mut lines = JsonLines::new();
     for item in &spec.scenario {
         if let Body::JsonLines(path) = &item.request.body
             && !lines.contains_key(path)
         {
             let files = workspace::manifest(&attempt.cx.build, &attempt.cx.good).await?;
             let artifacts = &attempt.cx.build.engine.artifacts;
-            let bytes = artifacts.get_file(&files, path, BODIES).await.map_err(|error| {
-                Halt::failed(FailureKind::Load, format!("`json_lines: {path}`: {error}"))
-            })?;
-            lines.insert(path.clone(), crate::load::json_lines(&bytes).map_err(|error| {
-                Halt::failed(FailureKind::Load, format!("`json_lines: {path}`: {error}"))
-            })?);
+            let bytes = artifacts.get_file(&files, path, BODIES).await.map_err(|error| failed(&error))?;
+            let split = split_json_lines(path, &Bytes::from(bytes)).map_err(|error| failed(&error))?;
+            lines.insert(path.clone(), split);
         }
     }
-    LoadPlan::from_stage(spec, Target::plain(served.address), &lines)
-        .map_err(|error| Halt::failed(FailureKind::Load, error.to_string()))
+    LoadPlan::from_stage(spec, probe::target(served.address), lines).map_err(|error| failed(&error))
 }
 
+/// One request of each kind, before an outside generator is started. The built-in engine does the same by itself.
 async fn contract(attempt: &mut Attempt, plan: &LoadPlan, served: &Served) -> Result<(), Halt> {
-    let results = contract::check(plan).await;
-    for result in &results {
-        for line in result.text().lines() {
-            attempt.log.note(line);
-        }
-    }
-    let broken: Vec<String> = results
-        .iter()
-        .filter(|result| !result.passed)
-        .map(|result| format!("{}: {}", result.name, result.failures.join("; ")))
-        .collect();
-    if broken.is_empty() {
-        return Ok(());
-    }
+    let endpoint = Endpoint::resolve(&plan.target).await.map_err(Halt::internal)?;
+    let contract =
+        Contract { scenario: &plan.scenario, json_lines: &plan.json_lines, timeout: plan.request_timeout };
+    let results = check_contract(&plan.target, &endpoint, contract).await.map_err(Halt::internal)?;
+    broken(attempt, &results, served)
+}
+
+fn broken(attempt: &mut Attempt, results: &[CheckResult], served: &Served) -> Result<(), Halt> {
+    let Some(text) = broken_contract(results) else { return Ok(()) };
+    let text = attempt.log.masked(&text);
+    attempt.log.note(&text);
     show_end(attempt, &served.companion);
-    let text = format!("no load was sent, since one request of a kind did not pass: {}", broken.join(" · "));
-    let summary = attempt.log.masked(&text);
-    attempt.reports.insert("contract".to_owned(), serde_json::json!({ "summary": summary, "checks": results }));
-    Err(Halt::failed(FailureKind::Contract, summary))
+    attempt.reports.insert("contract".to_owned(), serde_json::json!({ "summary": text, "checks": results }));
+    let first = text.lines().next().unwrap_or_default();
+    Err(Halt::failed(FailureKind::Contract, first))
 }
 
 /// The engine in this process. Load that was interrupted proves nothing, so it is another attempt.
-async fn built_in(attempt: &mut Attempt, plan: LoadPlan) -> Result<LoadReport, Halt> {
+async fn built_in(attempt: &mut Attempt, plan: LoadPlan, served: &Served) -> Result<LoadReport, Halt> {
     if attempt.again {
         return Err(Halt::Interrupted("the load test was interrupted".to_owned()));
     }
@@ -104,8 +103,8 @@ async fn built_in(attempt: &mut Attempt, plan: LoadPlan) -> Result<LoadReport, H
             token.cancel();
         }
     });
-    let run = crate::load::run(plan, cancel, move |tick| {
-        tell(&notices, Notice::Load { node: node.clone(), text: tick.to_string() });
+    let run = load::engine::run(plan, cancel, move |tick| {
+        tell(&notices, Notice::Load { node: node.clone(), text: figures(tick) });
     });
     let done = run.await;
     stopper.abort();
@@ -113,9 +112,27 @@ async fn built_in(attempt: &mut Attempt, plan: LoadPlan) -> Result<LoadReport, H
     match (done, stopped) {
         (_, Some(reason)) => Err(Halt::Cancelled(reason)),
         (Ok(load), None) => Ok(load),
-        (Err(LoadError::Cancelled), None) => Err(Halt::Cancelled(CancelReason::User)),
+        (Err(LoadError::Contract(results)), None) => {
+            broken(attempt, &results, served)?;
+            Err(Halt::failed(FailureKind::Contract, "the contract is broken"))
+        }
         (Err(error), None) => Err(Halt::failed(FailureKind::Load, error.to_string())),
     }
+}
+
+/// One line of a load test under way.
+fn figures(tick: &Tick) -> String {
+    let ms = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1} ms"));
+    let total = &tick.total;
+    format!(
+        "{} of {} s · {:.0} requests/s · {:.2} % failed · p50 {} · p95 {}",
+        tick.elapsed.as_secs(),
+        tick.length.as_secs(),
+        total.rps,
+        total.failure_rate * 100.0,
+        ms(total.p50_ms),
+        ms(total.p95_ms)
+    )
 }
 
 /// Locust or k6, run as the stage's own unit in its own image.
@@ -131,7 +148,7 @@ async fn by_tool(attempt: &mut Attempt, spec: &Loadtest, served: &Served) -> Res
     };
     let work = Work::Run { steps: vec![Step { name: "load".to_owned(), script }], shell: None };
     let more = vec![("SERVE_URL".to_owned(), served.url.clone())];
-    let manifest = plain::run_this(attempt, work, more, &[folder.to_owned()]).await?;
+    let manifest = plain::run_this(attempt, Some(work), more, &[folder.to_owned()]).await?;
     let mut files = BTreeMap::new();
     for file in manifest.files.iter().filter(|file| file.size <= BODIES) {
         let name = file.path.strip_prefix(folder).unwrap_or(&file.path).trim_start_matches('/').to_owned();
@@ -149,10 +166,8 @@ async fn by_tool(attempt: &mut Attempt, spec: &Loadtest, served: &Served) -> Res
 }
 
 fn settle(attempt: &mut Attempt, load: &LoadReport, outputs: Option<String>, served: &Served) -> Result<Good, Halt> {
-    let summary = attempt.log.masked(&load.summary());
-    for line in summary.lines() {
-        attempt.log.note(line);
-    }
+    let summary = attempt.log.masked(&summary(load));
+    attempt.log.note(&summary);
     let mut report = serde_json::to_value(load).map_err(Halt::internal)?;
     report["summary"] = serde_json::Value::String(summary);
     attempt.reports.insert("loadtest".to_owned(), report);
@@ -165,4 +180,38 @@ fn settle(attempt: &mut Attempt, load: &LoadReport, outputs: Option<String>, ser
         }
         Verdict::Invalid => Err(Halt::failed(FailureKind::LoadInvalid, format!("the load test proves nothing: {reasons}"))),
     }
+}
+
+/// The result as a few lines: a table of requests, errors, thresholds, verdict.
+fn summary(load: &LoadReport) -> String {
+    let mut text = format!("{:<24} {:>9} {:>8} {:>9} {:>9} {:>9}", "request", "sent", "failed", "p50", "p95", "p99");
+    let of = |request: &report::RequestReport, quantile: f64| {
+        request.latency.quantile_ms(quantile).map_or("-".to_owned(), |ms| format!("{ms:.1} ms"))
+    };
+    for request in load.requests.iter().chain([&load.total]) {
+        text.push_str(&format!(
+            "\n{:<24} {:>9} {:>7.2}% {:>9} {:>9} {:>9}",
+            request.name,
+            request.sent,
+            request.failure_rate * 100.0,
+            of(request, 0.5),
+            of(request, 0.95),
+            of(request, 0.99)
+        ));
+    }
+    text.push_str(&format!("\n{:.0} good answers a second over {:.0} s", load.total.rps, load.counted_seconds));
+    for error in load.errors.iter().take(10) {
+        text.push_str(&format!("\n{} x {}: {}", error.count, error.name, error.message));
+    }
+    for threshold in &load.thresholds {
+        text.push_str(&format!("\n- {}", threshold.message));
+    }
+    for note in &load.notes {
+        text.push_str(&format!("\n({note})"));
+    }
+    text.push_str(&format!("\n{}", load.verdict.word()));
+    if !load.reasons.is_empty() {
+        text.push_str(&format!(": {}", load.reasons.join("; ")));
+    }
+    text
 }

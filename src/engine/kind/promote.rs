@@ -13,8 +13,8 @@ use crate::build::status::FailureKind;
 use crate::deploy::{self, DeploySpec, Deployer};
 use crate::judge::promote::{Judgement, Verdict};
 use crate::load::checks::run_checks;
-use crate::load::http::Target;
-use crate::pipeline::types::{ApiCheck, Deploy, Finding, Kind, Promote, Serve, ServePort};
+use crate::load::probe;
+use crate::pipeline::types::{ApiCheck, Deploy, Kind, Promote, Serve, ServePort};
 use crate::store::StoreError;
 use crate::store::deployments::{self, DeploymentRow, DeploymentStatus};
 use crate::store::models::{self, Promotion};
@@ -89,22 +89,27 @@ async fn take_up(attempt: &mut Attempt, spec: &Promote) -> Result<Good, Halt> {
 
 fn report(attempt: &mut Attempt, judgement: &Judgement) -> Result<(), Halt> {
     let mut report = serde_json::to_value(judgement).map_err(Halt::internal)?;
-    let summary = judgement.summary();
-    for line in summary.lines() {
-        attempt.log.note(line);
-    }
+    let summary = summary(judgement);
+    attempt.log.note(&summary);
     report["summary"] = serde_json::Value::String(summary);
     attempt.reports.insert("judgement".to_owned(), report);
     Ok(())
 }
 
+/// The verdict with its reason, and a line for each condition.
+fn summary(judgement: &Judgement) -> String {
+    let mut text = format!("{}: {}", judgement.verdict.word(), judgement.reason);
+    for finding in &judgement.findings {
+        text.push_str(&format!("\n- {}", finding.sentence));
+    }
+    for note in &judgement.notes {
+        text.push_str(&format!("\n({note})"));
+    }
+    text
+}
+
 fn finding(spec: &Promote, judgement: &Judgement) -> Result<Good, Halt> {
-    let fatal = match judgement.verdict {
-        Verdict::Rejected => spec.fail_on.contains(&Finding::Rejected),
-        Verdict::Inconclusive => spec.fail_on.contains(&Finding::Inconclusive),
-        Verdict::Promoted | Verdict::Unchanged | Verdict::Error => false,
-    };
-    if fatal {
+    if judgement.fails_stage(&spec.fail_on) {
         return Err(Halt::failed(FailureKind::Verdict, judgement.reason.clone()));
     }
     Ok(Good::default())
@@ -227,12 +232,10 @@ fn deploy_spec(mut unit: crate::runner::spec::UnitSpec, workspace: String, serve
 async fn check(attempt: &mut Attempt, address: Option<std::net::SocketAddr>) -> Result<(), Halt> {
     let Some(address) = address else { return Err(Halt::internal("the candidate has no address")) };
     let checks = checks_before(attempt);
-    let results = run_checks(&Target::plain(address), &checks).await;
+    let results = run_checks(&probe::target(address), &checks).await.map_err(Halt::internal)?;
     let failed: Vec<&str> = results.iter().filter(|result| !result.passed).map(|result| result.name.as_str()).collect();
     for result in results.iter().filter(|result| !result.passed) {
-        for line in result.text().lines() {
-            attempt.log.note(line);
-        }
+        attempt.log.note(&result.render());
     }
     if failed.is_empty() {
         attempt.log.note(&format!("the candidate is ready and passed {} checks", results.len()));

@@ -6,7 +6,7 @@ use super::super::serve::{self, Served};
 use super::plain;
 use crate::build::status::FailureKind;
 use crate::load::checks::{CheckResult, run_checks};
-use crate::load::http::Target;
+use crate::load::probe;
 use crate::pipeline::types::TestApi;
 
 /// Runs it.
@@ -41,12 +41,9 @@ async fn with_api(attempt: &mut Attempt, spec: &TestApi, served: &Served) -> Res
 
 /// Runs all checks, failed or not, and writes each into the log.
 async fn check(attempt: &mut Attempt, spec: &TestApi, served: &Served) -> Result<Vec<CheckResult>, Halt> {
-    let target = Target::plain(served.address);
-    let results = run_checks(&target, &spec.checks).await;
+    let results = run_checks(&probe::target(served.address), &spec.checks).await.map_err(Halt::internal)?;
     for result in &results {
-        for line in result.text().lines() {
-            attempt.log.note(line);
-        }
+        attempt.log.note(&result.render());
     }
     let passed = results.iter().filter(|result| result.passed).count();
     let mut summary = format!("{passed} of {} checks passed", results.len());
