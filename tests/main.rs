@@ -4,3 +4,5 @@ mod architecture;
 mod harness;
 mod kill;
 mod run;
+mod runner_contract;
+mod runner_local;

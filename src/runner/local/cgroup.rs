@@ -3,8 +3,8 @@
 //! That is so for a systemd service with `Delegate=yes` and `DelegateSubgroup=main`, in most desktop sessions, and for
 //! root. Where it is not, the shim watches memory itself and the other limits are named as not enforced.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl Place {
         let control = folder.join("cgroup.subtree_control");
         for controller in ["memory", "pids", "cpu"] {
             // Each by itself, since one that is not there would refuse them all; what has worked is read back below.
-            let _may_be_refused = fs::write(&control, format!("+{controller}"));
+            let _may_be_refused = put(&control, &format!("+{controller}"));
         }
         let enabled = fs::read_to_string(&control).ok()?;
         let has = |name: &str| enabled.split_ascii_whitespace().any(|word| word == name);
@@ -113,7 +113,7 @@ impl Cgroup {
             Err(error) => return Err(error),
         }
         for (file, value) in &plan.files {
-            match fs::write(plan.folder.join(file), value) {
+            match put(&plan.folder.join(file), value) {
                 // Kernels without swap accounting have no such file.
                 Err(error) if file == "memory.swap.max" && error.kind() == io::ErrorKind::NotFound => {}
                 other => other?,
@@ -132,12 +132,12 @@ impl Cgroup {
     /// # Errors
     /// If the cgroup cannot be entered; `spawn` has not been called then.
     pub fn inside<T>(&self, spawn: impl FnOnce() -> T) -> io::Result<T> {
-        fs::write(self.folder.join("cgroup.procs"), "0")?;
+        put(&self.folder.join("cgroup.procs"), "0")?;
         let spawned = spawn();
-        let left = self.home.as_ref().is_some_and(|home| fs::write(home.join("cgroup.procs"), "0").is_ok());
+        let left = self.home.as_ref().is_some_and(|home| put(&home.join("cgroup.procs"), "0").is_ok());
         if left {
             // All of the unit ends together. Absent where memory is not limited.
-            let _absent = fs::write(self.folder.join("memory.oom.group"), "1");
+            let _absent = put(&self.folder.join("memory.oom.group"), "1");
         }
         Ok(spawned)
     }
@@ -147,6 +147,11 @@ impl Cgroup {
         let events = fs::read_to_string(self.folder.join("memory.events")).unwrap_or_default();
         oom_kills(&events) > 0
     }
+}
+
+/// Writes into one of the kernel's files; it is never made.
+fn put(file: &Path, value: &str) -> io::Result<()> {
+    OpenOptions::new().write(true).open(file)?.write_all(value.as_bytes())
 }
 
 fn oom_kills(events: &str) -> u64 {
@@ -160,7 +165,7 @@ pub fn destroy(folder: &Path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {}
             Ok(()) | Err(_) => return,
         }
-        let _older_kernel = fs::write(folder.join("cgroup.kill"), "1");
+        let _older_kernel = put(&folder.join("cgroup.kill"), "1");
         sleep(Duration::from_millis(2));
     }
 }
@@ -193,7 +198,8 @@ mod tests {
     fn a_place_without_controllers_is_none() {
         let folder = tempfile::tempdir().expect("folder");
         assert_eq!(Place::open(folder.path()), None);
-        fs::create_dir(folder.path().join("cgroup.subtree_control")).expect("an unwritable file");
+        let control = folder.path().join("cgroup.subtree_control");
+        fs::write(&control, "").expect("file");
         assert_eq!(Place::open(folder.path()), None);
     }
 
