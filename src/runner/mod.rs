@@ -9,6 +9,7 @@
 //!
 //! A unit is started at most once in its life: `start` on one that has been started is [`RunnerError::AlreadyStarted`].
 
+pub mod docker;
 pub mod spec;
 
 use std::net::SocketAddr;
