@@ -15,7 +15,6 @@ use crate::build::status::FailureKind;
 use crate::load::checks::CheckResult;
 use crate::load::collect::Tick;
 use crate::load::contract::{Contract, broken_contract, check_contract};
-use crate::load::engine::LoadError;
 use crate::load::plan::{JsonLines, LoadPlan, split_json_lines};
 use crate::load::report::{self, LoadReport, Verdict};
 use crate::load::target::Endpoint;
@@ -111,10 +110,9 @@ async fn built_in(attempt: &mut Attempt, plan: LoadPlan, served: &Served) -> Res
     let stopped = *stop.borrow();
     match (done, stopped) {
         (_, Some(reason)) => Err(Halt::Cancelled(reason)),
-        (Ok(load), None) => Ok(load),
-        (Err(LoadError::Contract(results)), None) => {
-            broken(attempt, &results, served)?;
-            Err(Halt::failed(FailureKind::Contract, "the contract is broken"))
+        (Ok(load), None) => {
+            broken(attempt, &load.contract, served)?;
+            Ok(load)
         }
         (Err(error), None) => Err(Halt::failed(FailureKind::Load, error.to_string())),
     }
