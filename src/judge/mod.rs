@@ -1,1 +1,6 @@
-//! (being built)
+//! Evidence in, verdict out: checks of API answers, metrics from predictions, paired statistics, promotion.
+//!
+//! PURE: no file, clock, environment or runtime is touched here. Everything that a verdict rests on is in the value that
+//! comes back, so that anyone can compute it again.
+
+pub mod checks;
