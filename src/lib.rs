@@ -4,6 +4,8 @@
 
 pub mod ids;
 
+pub mod words;
+
 pub mod pipeline;
 
 pub mod build;

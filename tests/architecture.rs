@@ -51,7 +51,20 @@ const PURE: &[&str] = &["ids.rs", "pipeline", "build", "judge", "runner/spec.rs"
 
 #[test]
 fn pure_rooms_touch_nothing_outside() {
-    absent(PURE, &["tokio::", "axum::", "bollard::", "git2::", "rusqlite::", "std::fs", "std::env", "SystemTime", "Instant::now"]);
+    absent(
+        PURE,
+        &[
+            "tokio::",
+            "axum::",
+            "bollard::",
+            "git2::",
+            "rusqlite::",
+            "std::fs",
+            "std::env",
+            "SystemTime",
+            "Instant::now",
+        ],
+    );
 }
 
 #[test]
@@ -64,25 +77,40 @@ fn pure_rooms_know_no_room_of_io() {
 
 #[test]
 fn rooms_of_io_know_no_glue() {
-    absent(&["store", "source", "runner", "logs", "artifact", "load", "model", "deploy"], &["crate::engine", "crate::cli"]);
+    absent(
+        &["store", "source", "runner", "logs", "artifact", "load", "model", "deploy"],
+        &["crate::engine", "crate::cli"],
+    );
     absent(&["source", "runner", "logs", "artifact"], &["crate::store", "crate::build::plan"]);
 }
 
 #[test]
 fn sql_is_in_the_store_alone() {
-    let others = ["pipeline", "build", "judge", "source", "runner", "logs", "artifact", "load", "model", "deploy", "engine", "cli"];
+    let others = [
+        "pipeline", "build", "judge", "source", "runner", "logs", "artifact", "load", "model", "deploy", "engine",
+        "cli",
+    ];
     absent(&others, &["rusqlite::", "SELECT ", "INSERT INTO"]);
 }
 
 #[test]
 fn bollard_is_in_the_docker_runner_alone() {
-    absent(&["pipeline", "build", "judge", "store", "source", "logs", "artifact", "load", "model", "deploy", "engine", "cli"], &["bollard"]);
+    absent(
+        &[
+            "pipeline", "build", "judge", "store", "source", "logs", "artifact", "load", "model", "deploy", "engine",
+            "cli",
+        ],
+        &["bollard"],
+    );
     absent(&["runner/local", "runner/mod.rs", "runner/spec.rs"], &["bollard"]);
 }
 
 #[test]
 fn yaml_is_read_in_one_place() {
-    let all = ["pipeline", "build", "judge", "store", "source", "runner", "logs", "artifact", "load", "model", "deploy", "engine", "cli"];
+    let all = [
+        "pipeline", "build", "judge", "store", "source", "runner", "logs", "artifact", "load", "model", "deploy",
+        "engine", "cli",
+    ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let users: Vec<PathBuf> = all
         .iter()

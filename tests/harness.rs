@@ -156,7 +156,10 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 pub fn docker() -> bool {
     let there = Path::new("/var/run/docker.sock").exists() || std::env::var_os("DOCKER_HOST").is_some();
     let answers = there
-        && Command::new("docker").args(["version", "--format", "{{.Server.Version}}"]).output().is_ok_and(|o| o.status.success());
+        && Command::new("docker")
+            .args(["version", "--format", "{{.Server.Version}}"])
+            .output()
+            .is_ok_and(|o| o.status.success());
     if !answers {
         let required = std::env::var("ORCHESTRATOR_TEST_REQUIRE_DOCKER").is_ok_and(|value| value == "1");
         assert!(!required, "a Docker engine is required and none answers");

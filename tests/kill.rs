@@ -86,7 +86,8 @@ fn check(place: &Place, build: u64) {
 fn local_builds_survive_kill_9() {
     let place = Place::new();
     let ledger = place.outside("ledger");
-    let leave = format!("echo \"$ORCHESTRATOR_BUILD $ORCHESTRATOR_STAGE {{}}\" >> {}", ledger.display()).replace("{}", "x");
+    let leave =
+        format!("echo \"$ORCHESTRATOR_BUILD $ORCHESTRATOR_STAGE {{}}\" >> {}", ledger.display()).replace("{}", "x");
     place.write("pipeline.yaml", &pipeline(&leave, None));
     let mut random = SmallRng::seed_from_u64(7);
     let (mut kills, mut builds) = (0, 0);

@@ -91,7 +91,9 @@ fn retries_are_attempts_that_are_kept() {
 
 #[test]
 fn a_time_limit_ends_with_term_then_kill() {
-    let place = Place::with("stages:\n  a:\n    run: trap 'echo asked' TERM; while true; do sleep 0.05; done\n    timeout: 1s\n    grace: 1s\n");
+    let place = Place::with(
+        "stages:\n  a:\n    run: trap 'echo asked' TERM; while true; do sleep 0.05; done\n    timeout: 1s\n    grace: 1s\n",
+    );
     place.expect(1, &["run"]);
     assert_eq!(place.stage(1, "a")["failure"]["kind"], "timeout");
     assert_eq!(place.lines(1, "a", "stdout"), ["asked"]);
@@ -103,7 +105,12 @@ fn ctrl_c_cancels_with_grace_and_clean_up() {
     let place = Place::with(
         "stages:\n  long:\n    run: |\n      trap 'echo bye; exit 0' TERM\n      echo ready\n      while true; do sleep 0.05; done\n  clean: { run: echo cleaned, when: { status: [always] } }\n",
     );
-    let child = place.command(&["run"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let child = place
+        .command(&["run"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let log = place.data().join("logs/1/long.1.log");
     eventually("the stage is ready", || fs::read_to_string(&log).is_ok_and(|text| text.contains("ready")));
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
@@ -120,7 +127,12 @@ fn a_second_ctrl_c_kills() {
     let place = Place::with(
         "stages:\n  long:\n    run: |\n      trap '' TERM\n      echo ready\n      while true; do sleep 0.05; done\n    grace: 1h\n",
     );
-    let child = place.command(&["run"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let child = place
+        .command(&["run"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let pid = Pid::from_raw(child.id() as i32);
     let log = place.data().join("logs/1/long.1.log");
     eventually("the stage is ready", || fs::read_to_string(&log).is_ok_and(|text| text.contains("ready")));
@@ -147,7 +159,9 @@ fn a_matrix_runs_a_cell_for_each_value() {
 #[test]
 fn unchanged_stages_are_reused_and_changes_are_named() {
     let text = |word: &str| {
-        format!("stages:\n  make:\n    inputs: [data.txt]\n    run: cat data.txt > out.txt; echo {word}\n    outputs: [out.txt]\n  use:\n    needs: [make]\n    run: cat out.txt\n")
+        format!(
+            "stages:\n  make:\n    inputs: [data.txt]\n    run: cat data.txt > out.txt; echo {word}\n    outputs: [out.txt]\n  use:\n    needs: [make]\n    run: cat out.txt\n"
+        )
     };
     let place = Place::with(&text("ran"));
     place.write("data.txt", "1\n");
@@ -188,7 +202,9 @@ fn from_takes_what_stands_before_and_runs_the_rest() {
 
 #[test]
 fn secrets_reach_the_script_and_never_the_log() {
-    let place = Place::with("secrets: [TOKEN]\nstages:\n  a:\n    run: |\n      test \"$TOKEN\" = 'hunter22-x'\n      echo \"it is $TOKEN\"\n      printf %s \"$TOKEN\" | base64\n");
+    let place = Place::with(
+        "secrets: [TOKEN]\nstages:\n  a:\n    run: |\n      test \"$TOKEN\" = 'hunter22-x'\n      echo \"it is $TOKEN\"\n      printf %s \"$TOKEN\" | base64\n",
+    );
     fs::write(place.outside("secrets"), "TOKEN=hunter22-x\n").unwrap();
     let file = place.outside("secrets").display().to_string();
     let ended = place.expect(0, &["run", "--secret-file", &file]);
@@ -200,7 +216,9 @@ fn secrets_reach_the_script_and_never_the_log() {
 
 #[test]
 fn params_are_typed() {
-    let place = Place::with("params:\n  trees: { type: integer, default: 100, max: 2000 }\nstages:\n  a: { run: echo $PARAM_TREES }\n");
+    let place = Place::with(
+        "params:\n  trees: { type: integer, default: 100, max: 2000 }\nstages:\n  a: { run: echo $PARAM_TREES }\n",
+    );
     place.expect(0, &["run", "--param", "trees=250"]);
     assert_eq!(place.lines(1, "a", "stdout"), ["250"]);
     place.expect(2, &["run", "--param", "trees=many"]);
@@ -227,7 +245,9 @@ fn no_engine_is_exit_4_and_says_what_to_do() {
 
 #[test]
 fn the_environment_of_scripts_is_ours_alone() {
-    let place = Place::with("env: { ONE: \"1\" }\nstages:\n  a:\n    env: { TWO: \"2\" }\n    run: echo \"$ONE $TWO $CI $ORCHESTRATOR_STAGE $ORCHESTRATOR_BUILD ${LEAKED:-none}\"\n");
+    let place = Place::with(
+        "env: { ONE: \"1\" }\nstages:\n  a:\n    env: { TWO: \"2\" }\n    run: echo \"$ONE $TWO $CI $ORCHESTRATOR_STAGE $ORCHESTRATOR_BUILD ${LEAKED:-none}\"\n",
+    );
     let output = place.command(&["run"]).env("LEAKED", "yes").output().unwrap();
     assert_eq!(ended(output).code, 0);
     assert_eq!(place.lines(1, "a", "stdout"), ["1 2 true a 1 none"]);

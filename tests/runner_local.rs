@@ -438,7 +438,10 @@ async fn a_unit_goes_on_when_its_runner_is_killed() {
 async fn start_and_stay(root: &Path) {
     let runner = local_runner(&root.join("local"));
     let gate = root.join("gate");
-    let unit = spec("long", sh(&format!("echo before; until test -e '{}'; do sleep 0.02; done; echo after; exit 4", gate.display())));
+    let unit = spec(
+        "long",
+        sh(&format!("echo before; until test -e '{}'; do sleep 0.02; done; echo after; exit 4", gate.display())),
+    );
     runner.create(&unit, None).await.expect("created");
     let _output = runner.start(&unit.name).await.expect("started");
     println!("ready");

@@ -66,7 +66,7 @@ async fn docker(engine: &Engine) -> Vec<Finding> {
             "ok",
             format!(
                 "engine {}, API {}, {}, storage {}, cgroup {}",
-                about.version, about.api_version, about.os, about.storage_driver, about.cgroup_version
+                about.version, about.api_version, about.os, about.storage_driver, about.cgroup_version.as_deref().unwrap_or("unknown")
             ),
         )],
         Err(error) => vec![finding("docker", "warning", format!("{error}; pipelines without `image` run all the same"))],

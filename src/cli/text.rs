@@ -1,11 +1,10 @@
 //! How things are written for people: times, sizes, tables, colours.
 
-use std::time::Duration;
-
 use anstyle::{AnsiColor, Style};
 
 use crate::build::status::{BuildStatus, StageStatus};
 use crate::ids::Micros;
+pub use crate::words::{duration, number, size};
 
 /// Good.
 pub const GOOD: Style = AnsiColor::Green.on_default();
@@ -33,45 +32,11 @@ pub fn remark(text: &str) {
     anstream::eprintln!("{text}");
 }
 
-/// `0.4 s`, `12 s`, `3 m 05 s`, `2 h 07 m`.
-pub fn duration(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0..10 => format!("{:.1} s", time.as_secs_f64()),
-        10..60 => format!("{seconds} s"),
-        60..3600 => format!("{} m {:02} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {:02} m", seconds / 3600, seconds % 3600 / 60),
-    }
-}
-
 /// A moment in the reader's time zone.
 pub fn moment(at: Micros) -> String {
     match jiff::Timestamp::from_microsecond(at.0) {
         Ok(stamp) => stamp.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
         Err(_) => at.0.to_string(),
-    }
-}
-
-/// `12 B`, `1.5 KiB`, `3.2 GiB`.
-pub fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        if value < 1024.0 {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1} TiB")
-}
-
-/// A number with as many places as mean something.
-pub fn number(value: f64) -> String {
-    if value.fract() == 0.0 && value.abs() < 1e9 {
-        format!("{value:.0}")
-    } else if value.abs() >= 100.0 {
-        format!("{value:.1}")
-    } else {
-        format!("{value:.4}")
     }
 }
 
@@ -131,15 +96,6 @@ pub fn one_line(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_short() {
-        for (millis, expected) in
-            [(420, "0.4 s"), (12_000, "12 s"), (185_000, "3 m 05 s"), (7_620_000, "2 h 07 m")]
-        {
-            assert_eq!(duration(Duration::from_millis(millis)), expected);
-        }
-    }
 
     #[test]
     fn control_characters_do_not_reach_the_terminal() {

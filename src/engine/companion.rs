@@ -2,7 +2,7 @@
 //! with the stage. Each has a log of its own.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ pub async fn start(attempt: &mut Attempt, runner: Arc<dyn Runner>, spec: Compani
             return Err(Halt::Interrupted(format!("{} ended while nobody looked after the build", spec.what)));
         }
     };
-    let writer = write_log(attempt, &spec, output, again)?;
+    let writer = write_log(attempt, &spec.what, &spec.log, output, again)?;
     let mut companion = Companion { what: spec.what, unit: name, runner, address: None, log: spec.log, writer };
     if let Some(port) = spec.unit.port {
         companion.address = Some(companion.runner.address(&companion.unit, port).await.map_err(failed)?);
@@ -83,12 +83,18 @@ pub async fn start(attempt: &mut Attempt, runner: Arc<dyn Runner>, spec: Compani
     Ok(companion)
 }
 
-fn write_log(attempt: &Attempt, spec: &CompanionSpec, mut output: Output, again: bool) -> Result<JoinHandle<()>, Halt> {
+fn write_log(
+    attempt: &Attempt,
+    what: &str,
+    log: &Path,
+    mut output: Output,
+    again: bool,
+) -> Result<JoinHandle<()>, Halt> {
     let secrets = &attempt.cx.build.secrets.0;
     let (mask, _) = Mask::new(secrets.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let open = if again { LogWriter::resume } else { LogWriter::create };
-    let mut writer = open(&spec.log, mask, None).map_err(Halt::internal)?;
-    let what = spec.what.clone();
+    let mut writer = open(log, mask, None).map_err(Halt::internal)?;
+    let what = what.to_owned();
     Ok(tokio::spawn(async move {
         while let Some(chunk) = output.recv().await {
             let written = match chunk {
@@ -125,7 +131,7 @@ async fn wait_ready(attempt: &mut Attempt, companion: &Companion, ready: &Ready)
             return Err(died(attempt, companion, "was killed").await);
         }
         if Instant::now() >= until {
-            let limit = crate::pipeline::units::duration_text(ready.timeout);
+            let limit = crate::words::duration(ready.timeout);
             return Err(died(attempt, companion, &format!("was not ready after {limit}: {last}")).await);
         }
         tokio::select! {

@@ -30,7 +30,7 @@ pub fn variable_name(prefix: &str, name: &str) -> String {
 pub fn declared(node: &Node, params: &Params) -> IndexMap<String, String> {
     let mut variables = node.stage.env.clone();
     for (name, value) in params {
-        variables.insert(variable_name("PARAM_", name), value.to_string());
+        variables.insert(variable_name("PARAM_", name), value.text());
     }
     for (name, value) in &node.matrix {
         variables.insert(variable_name("MATRIX_", name), value.clone());

@@ -217,14 +217,14 @@ async fn score_by_script(
     files.insert(EVALUATION.to_owned(), FileEntry { path: EVALUATION.to_owned(), ..rows });
     let workspace = workspace::tar(&build, Manifest { files: files.into_values().collect() }).map_err(Halt::internal)?;
 
-    let on_host = champion.lineage.image == "host";
+    let on_host = champion.lineage.image_id.is_none();
     attempt.runner = if on_host { "local" } else { "docker" }.to_owned();
     let work = Work::Run { steps: vec![Step { name: "score the champion".to_owned(), script }], shell: None };
     let file = &champion.lineage.files.artifact;
     let env = [("MODEL", file.as_str()), ("EVALUATION", EVALUATION), ("PREDICTIONS", SCORED)];
     let unit = UnitSpec {
         name: attempt.cx.unit("score"),
-        image: (!on_host).then(|| champion.lineage.image.clone()),
+        image: champion.lineage.image_id.clone(),
         command: plain::command(Some(&work), &attempt.nonce),
         env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         network: Network::None,

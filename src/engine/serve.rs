@@ -165,7 +165,7 @@ pub async fn spec(attempt: &Attempt, serve: &Serve, runner: &dyn Runner, place: 
     let mut env: indexmap::IndexMap<String, String> = build.expanded.pipeline.env.clone();
     env.extend(serve.env.clone());
     for (name, value) in &build.expanded.params {
-        env.insert(environment::variable_name("PARAM_", name), value.to_string());
+        env.insert(environment::variable_name("PARAM_", name), value.text());
     }
     for name in &serve.secrets {
         if let Some(value) = build.secrets.0.get(name) {

@@ -222,7 +222,7 @@ async fn follow(
                 }
             }
             Cause::TimeLimit => {
-                let text = format!("took longer than {}", crate::pipeline::units::duration_text(attempt.cx.node().stage.timeout));
+                let text = format!("took longer than {}", crate::words::duration(attempt.cx.node().stage.timeout));
                 attempt.log.note(&format!("{text}: stopping it"));
                 halt = Some(Halt::failed(FailureKind::Timeout, text));
                 grace_over = Some(Instant::now() + unit.grace);
@@ -352,7 +352,7 @@ pub fn check(attempt: &Attempt, exit: &Exit) -> Result<(), Halt> {
     if exit.out_of_memory {
         let limit = attempt.cx.node().stage.resources.memory_bytes;
         let limit = limit.map_or("the host's memory".to_owned(), |bytes| {
-            format!("limit {}", crate::pipeline::units::size_text(bytes))
+            format!("limit {}", crate::words::size(bytes))
         });
         return Err(Halt::Failed(Failure {
             kind: FailureKind::OutOfMemory,

@@ -23,6 +23,9 @@ pub struct Lineage {
     pub source: String,
     /// Digest of the image, or `host`.
     pub image: String,
+    /// By what the engine that trained it knows the image.
+    #[serde(default)]
+    pub image_id: Option<String>,
     /// Digests of the data files.
     pub data: BTreeMap<String, String>,
     /// The training's parameters.

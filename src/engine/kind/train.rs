@@ -172,6 +172,7 @@ async fn version(
         dirty: request.dirty,
         source: request.source.clone(),
         image: attempt.image.as_ref().map_or("host".to_owned(), |image| image.digest.clone()),
+        image_id: attempt.image.as_ref().map(|image| image.reference.clone()),
         data: data(attempt, spec).await?,
         params: params(attempt, spec, manifest).await?,
         files,
@@ -224,7 +225,7 @@ async fn data(attempt: &Attempt, spec: &Train) -> Result<BTreeMap<String, String
 async fn params(attempt: &Attempt, spec: &Train, manifest: &Manifest) -> Result<serde_json::Value, Halt> {
     let mut params = serde_json::Map::new();
     for (name, value) in &attempt.cx.build.expanded.params {
-        params.insert(name.clone(), serde_json::Value::String(value.to_string()));
+        params.insert(name.clone(), serde_json::Value::String(value.text()));
     }
     if let Some(linfa) = &spec.linfa {
         params.insert("algorithm".to_owned(), serde_json::Value::String(format!("{:?}", linfa.algorithm)));

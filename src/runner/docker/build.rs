@@ -82,7 +82,7 @@ fn options(runner: &DockerRunner, recipe: &Recipe<'_>, dockerfile: &str) -> Buil
     let options =
         BuildImageOptionsBuilder::new().dockerfile(dockerfile).buildargs(&args).labels(&labels).rm(true).forcerm(true);
     match recipe.pull {
-        Pull::IfMissing => options,
+        Pull::IfMissing | Pull::Never => options,
         Pull::Always => options.pull("1"),
     }
 }

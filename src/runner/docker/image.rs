@@ -33,7 +33,8 @@ pub(super) async fn prepare(
     let reference = Reference::parse(text).map_err(wrong)?;
     let found = look(runner, &reference).await?;
     let found = match (found, pull) {
-        (Some(found), Pull::IfMissing) => found,
+        (Some(found), Pull::IfMissing | Pull::Never) => found,
+        (None, Pull::Never) => return Err(wrong("it is not on the engine, and would be pulled".to_owned())),
         (Some(found), Pull::Always) if reference.is_id() => found,
         (None, _) if reference.is_id() => {
             return Err(wrong("the engine has no image of this id, and an id cannot be pulled".to_owned()));

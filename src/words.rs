@@ -1,0 +1,56 @@
+//! How durations, sizes and numbers are written for people. PURE.
+
+use std::time::Duration;
+
+/// `0.4 s`, `12 s`, `3 m 05 s`, `2 h 07 m`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        10..60 => format!("{seconds} s"),
+        60..3600 => format!("{} m {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// `12 B`, `1.5 KiB`, `512 MiB`.
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return if value.fract() == 0.0 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+/// A number with as many places as mean something.
+pub fn number(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e9 {
+        format!("{value:.0}")
+    } else if value.abs() >= 100.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.4}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        for (millis, expected) in [(420, "0.4 s"), (12_000, "12 s"), (185_000, "3 m 05 s"), (7_620_000, "2 h 07 m")] {
+            assert_eq!(duration(Duration::from_millis(millis)), expected);
+        }
+    }
+
+    #[test]
+    fn sizes_have_a_unit() {
+        for (bytes, expected) in [(12, "12 B"), (1536, "1.5 KiB"), (512 << 20, "512 MiB")] {
+            assert_eq!(size(bytes), expected);
+        }
+    }
+}
