@@ -1,1 +1,3 @@
-fn main() {}
+//! The promises that a user relies on, one file each.
+
+mod language;

@@ -141,6 +141,11 @@ impl Sink {
         }
     }
 
+    /// Whether further findings would only be counted, so that no work need go into their wording.
+    pub(crate) fn is_full(&self) -> bool {
+        self.found.len() >= MAX_FINDINGS
+    }
+
     /// Whether an error was found inside this place, so that what follows from it need not be told.
     pub(crate) fn has_error_in(&self, span: Span) -> bool {
         self.dropped > 0 || self.found.iter().any(|d| d.severity == Severity::Error && span.holds(d.span))

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use schemars::generate::SchemaSettings;
-use schemars::transform::{Transform, transform_subschemas};
+use schemars::transform::transform_subschemas;
 use schemars::Schema;
 use serde_json::{Map, Value};
 
@@ -102,5 +102,3 @@ pub(super) fn owners(key: &str) -> Vec<&'static str> {
         .map(|(name, _)| name.as_str());
     top.into_iter().chain(inner).collect()
 }
-#[cfg(test)]
-mod tests { #[test] fn show() { std::fs::write("/tmp/schema.json", serde_json::to_string_pretty(&super::schema()).unwrap()).unwrap(); } }

@@ -5,11 +5,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::text::{DurationText, Name, OutputPath, PercentText, RateText, Script, Text};
+use super::text::{DurationText, LimitText, Name, OutputPath, PercentText, RateText, Script, Text};
 
 /// Makes a model.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Train {
     /// The model's name in the registry.
     #[schemars(required)]
@@ -23,6 +23,7 @@ pub(crate) struct Train {
     /// JSON or YAML of the parameters that were used.
     pub params: Option<OutputPath>,
     /// Data files and folders, hashed for lineage.
+    #[serde(default)]
     pub data: Vec<OutputPath>,
     /// The held-out rows, with `id` and label.
     pub evaluation: Option<OutputPath>,
@@ -34,7 +35,7 @@ pub(crate) struct Train {
 
 /// The built-in trainer.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Linfa {
     /// CSV or Parquet file.
     #[schemars(required)]
@@ -49,6 +50,7 @@ pub(crate) struct Linfa {
     #[schemars(required)]
     pub algorithm: Option<LinfaAlgorithm>,
     /// The algorithm's own settings.
+    #[serde(default)]
     pub params: IndexMap<String, Value>,
     /// Share of the rows that is held out, between 0 and 1.
     #[schemars(extend("default" = 0.2, "exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
@@ -57,6 +59,7 @@ pub(crate) struct Linfa {
     #[schemars(extend("default" = 7))]
     pub seed: Option<u64>,
     /// Columns to leave out.
+    #[serde(default)]
     pub drop: Vec<Text>,
 }
 
@@ -84,15 +87,16 @@ pub(crate) enum LinfaAlgorithm {
 
 /// Checks the model API.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct TestApi {
     /// Requests with what is expected of the answers, in order. All run, failed or not.
+    #[serde(default)]
     pub checks: Vec<Check>,
 }
 
 /// One request with what is expected of its answer.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Check {
     /// What is checked, in words. By default the request.
     pub name: Option<String>,
@@ -100,6 +104,7 @@ pub(crate) struct Check {
     #[schemars(required)]
     pub request: Option<String>,
     /// Headers.
+    #[serde(default)]
     pub headers: IndexMap<String, Text>,
     /// A JSON body.
     pub json: Option<Value>,
@@ -113,14 +118,16 @@ pub(crate) struct Check {
 
 /// What an answer must be.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Expect {
     /// The status. By default any 2xx.
     #[schemars(range(min = 100, max = 599))]
     pub status: Option<u16>,
     /// Headers with their values.
+    #[serde(default)]
     pub headers: IndexMap<String, Text>,
     /// JSONPath (RFC 9535) to the value that it must select, or to tests of it.
+    #[serde(default)]
     pub json: IndexMap<String, JsonExpectation>,
     /// Text that the body holds.
     pub body_contains: Option<Text>,
@@ -140,13 +147,13 @@ pub(crate) enum JsonExpectation {
 
 /// Tests of a JSON value.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct JsonTests {
     /// Equal to.
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     pub eq: Option<Value>,
     /// Not equal to.
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     pub ne: Option<Value>,
     /// Less than.
     pub lt: Option<f64>,
@@ -199,9 +206,10 @@ impl JsonType {
 
 /// Puts load on the model API.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Loadtest {
     /// The kinds of requests. One of each must pass before the load starts.
+    #[serde(default)]
     pub scenario: Vec<LoadtestItem>,
     /// Closed model: so many users, each of whom waits for its answer before the next request.
     #[schemars(range(min = 1, max = 100_000))]
@@ -229,6 +237,7 @@ pub(crate) struct Loadtest {
     pub timeout: Option<DurationText>,
     /// Limits that the result must keep: `failure_rate`, `p50` to `p99.9`, `max`, `rps`; by the name of a request too:
     /// `"POST /predict": { p95: "< 200ms" }`.
+    #[serde(default)]
     pub thresholds: IndexMap<String, ThresholdLine>,
 }
 
@@ -238,14 +247,14 @@ pub(crate) struct Loadtest {
 #[schemars(rename = "Threshold")]
 pub(crate) enum ThresholdLine {
     /// A limit with its comparison: `"< 200ms"`.
-    Limit(#[schemars(extend("pattern" = "^ *(<|<=|>|>=) *[0-9.]+ *(%|ms|s|m|/s)? *$"))] String),
+    Limit(LimitText),
     /// The limits of one request.
-    Request(IndexMap<String, String>),
+    Request(IndexMap<String, LimitText>),
 }
 
 /// One kind of request under load.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 #[schemars(rename = "ScenarioItem")]
 pub(crate) struct LoadtestItem {
     /// Its name in the report. By default the request.
@@ -254,6 +263,7 @@ pub(crate) struct LoadtestItem {
     #[schemars(required)]
     pub request: Option<String>,
     /// Headers.
+    #[serde(default)]
     pub headers: IndexMap<String, Text>,
     /// A JSON body.
     pub json: Option<Value>,
@@ -272,7 +282,7 @@ pub(crate) struct LoadtestItem {
 
 /// Load made by Locust, headless.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Locust {
     /// The locustfile.
     #[schemars(required)]
@@ -287,7 +297,7 @@ pub(crate) struct Locust {
 
 /// Load made by k6.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct K6 {
     /// The script.
     #[schemars(required)]
@@ -299,16 +309,19 @@ pub(crate) struct K6 {
 
 /// Decides whether the candidate becomes the champion, and deploys it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Promote {
     /// The model's name in the registry.
     #[schemars(required)]
     pub model: Option<Name>,
     /// Metrics on which the candidate must win, all of them.
+    #[serde(default)]
     pub better_if: IndexMap<String, BetterIf>,
     /// Metrics that must not get worse, or beyond a limit. `<loadtest stage>.p95_ms` is one of a load test.
+    #[serde(default)]
     pub guardrails: IndexMap<String, Guardrail>,
     /// Verdicts that fail the build. By default none.
+    #[serde(default)]
     pub fail_on: Vec<Finding>,
     /// `manual`: waits for a person.
     pub approval: Option<Approval>,
@@ -318,7 +331,7 @@ pub(crate) struct Promote {
 
 /// A metric on which the candidate must win.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct BetterIf {
     /// Which way is better.
     #[schemars(required)]
@@ -359,7 +372,7 @@ pub(crate) enum PairedTest {
 
 /// A metric that must not get worse.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Guardrail {
     /// Which way is better.
     #[schemars(required)]
@@ -400,7 +413,7 @@ pub(crate) enum Approval {
 
 /// How the champion is deployed.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Deploy {
     /// `none` changes only the registry. `replace` starts the new one beside the old, checks it, and lets it take the port.
     /// `blue-green` and `canary` come in a later version.
@@ -410,6 +423,7 @@ pub(crate) struct Deploy {
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
     /// The steps of a canary (later version).
+    #[expect(dead_code, reason = "the language knows canaries already; deploying them comes later")]
     pub canary: Option<Canary>,
 }
 
@@ -425,8 +439,8 @@ pub(crate) enum Strategy {
 
 /// A canary's steps.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[expect(dead_code, reason = "the language knows canaries already; deploying them comes later")]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "as for the key itself")]
 pub(crate) struct Canary {
     /// Shares of the requests that the new version gets, one after the other.
     #[schemars(length(min = 1))]
@@ -441,7 +455,7 @@ pub(crate) struct Canary {
 
 /// Searches for the best parameters.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Tune {
     /// What is searched. Each trial gets its values as `PARAM_<NAME>` and in `params.json`.
     #[schemars(required)]
@@ -460,7 +474,7 @@ pub(crate) struct Tune {
     #[schemars(range(min = 1, max = 1000), extend("default" = 1))]
     pub parallel: Option<u32>,
     /// Failed trials that are borne.
-    #[schemars(extend("default" = 0))]
+    #[schemars(range(max = 100_000), extend("default" = 0))]
     pub max_failed: Option<u32>,
     /// Stops trials that promise little.
     pub early_stopping: Option<EarlyStopping>,
@@ -468,7 +482,7 @@ pub(crate) struct Tune {
 
 /// What is improved.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Objective {
     /// The metric's name.
     #[schemars(required)]
@@ -482,7 +496,7 @@ pub(crate) struct Objective {
 
 /// One parameter's values: exactly one of these keys.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct SearchSpace {
     /// Whole numbers from, to.
     #[schemars(length(min = 2, max = 2))]
@@ -522,7 +536,7 @@ impl TuneAlgorithm {
 
 /// Stops trials that promise little: exactly one of these keys.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct EarlyStopping {
     /// Stops a trial that is worse than the median of the earlier ones.
     pub median: Option<Median>,
@@ -532,21 +546,21 @@ pub(crate) struct EarlyStopping {
 
 /// The median rule.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Median {
     /// Trials before the rule is used.
-    #[schemars(range(min = 1), extend("default" = 5))]
+    #[schemars(range(min = 1, max = 100_000), extend("default" = 5))]
     pub min_trials: Option<u32>,
 }
 
 /// Asynchronous successive halving.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Asha {
     /// Reported steps before a trial may be stopped.
-    #[schemars(range(min = 1), extend("default" = 1))]
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = 1))]
     pub min_steps: Option<u32>,
     /// One of so many trials goes on to the next rung.
-    #[schemars(range(min = 2), extend("default" = 3))]
+    #[schemars(range(min = 2, max = 1000), extend("default" = 3))]
     pub reduction: Option<u32>,
 }

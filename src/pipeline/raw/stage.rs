@@ -9,7 +9,7 @@ use super::text::{DurationText, Glob, Name, OutputPath, Script, SizeText, Templa
 
 /// A stage: source tree, inputs, image and environment in; outputs, metrics and an exit code out.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Stage {
     /// Stages that must have ended well before. Their outputs, and those of the stages before them, lie at the same paths;
     /// outputs of a stage with a matrix lie under `matrix/<stage>/<cell>/`.
@@ -24,7 +24,6 @@ pub(crate) struct Stage {
     #[schemars(length(min = 1))]
     pub shell: Option<Vec<String>>,
     /// Instead of `run`: arguments for the image's own entrypoint.
-    #[schemars(length(min = 1))]
     pub command: Option<Vec<Template>>,
     /// Variables.
     #[schemars(extend("propertyNames" = {"x-format": "variable", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}))]
@@ -81,7 +80,7 @@ pub(crate) struct Stage {
 
 /// Keys that hold for all stages, unless a stage says otherwise.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Defaults {
     /// The container image, for the model API too.
     pub image: Option<Template>,
@@ -120,7 +119,7 @@ pub(crate) struct Defaults {
 
 /// An image made from the source tree.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Build {
     /// The folder that is sent.
     #[schemars(extend("default" = "."))]
@@ -129,6 +128,7 @@ pub(crate) struct Build {
     #[schemars(extend("default" = "Dockerfile"))]
     pub dockerfile: Option<OutputPath>,
     /// Build arguments.
+    #[serde(default)]
     pub args: IndexMap<String, Template>,
 }
 
@@ -154,7 +154,7 @@ pub(crate) enum StepItem {
 
 /// A step with a name.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 #[schemars(rename = "Step")]
 pub(crate) struct NamedStep {
     /// Its heading in the log. By default the script's first line.
@@ -166,13 +166,14 @@ pub(crate) struct NamedStep {
 
 /// A container beside a stage.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Service {
     /// The image.
     #[schemars(required)]
     pub image: Option<Template>,
     /// Variables.
     #[schemars(extend("propertyNames" = {"x-format": "variable", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}))]
+    #[serde(default)]
     pub env: IndexMap<String, Template>,
     /// When it counts as ready. By default when its port accepts.
     pub ready: Option<Ready>,
@@ -183,7 +184,7 @@ pub(crate) struct Service {
 
 /// When a server counts as ready.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Ready {
     /// `GET` on this path must answer 2xx. Without it the port must accept.
     pub path: Option<String>,
@@ -194,15 +195,19 @@ pub(crate) struct Ready {
 
 /// Conditions. A part that is absent always holds.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct When {
     /// What started the build.
+    #[serde(default)]
     pub event: Vec<EventWord>,
     /// Branches, as globs.
+    #[serde(default)]
     pub branch: Vec<Glob>,
     /// Tags, as globs.
+    #[serde(default)]
     pub tag: Vec<Glob>,
     /// One of the changed paths matches one of these globs.
+    #[serde(default)]
     pub paths: Vec<Glob>,
     /// How the stages that it needs have ended. `[failure]` or `[always]` for clean-up and notices.
     #[schemars(length(min = 1))]
@@ -260,6 +265,7 @@ impl JsonSchema for Matrix {
         let value = generator.subschema_for::<Text>();
         let cells = schemars::json_schema!({
             "type": "array",
+            "maxItems": 256,
             "items": { "type": "object", "additionalProperties": value.clone(), "minProperties": 1 }
         });
         let mut include = cells.clone();
@@ -281,7 +287,7 @@ impl JsonSchema for Matrix {
 
 /// Further attempts after a failure.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Retry {
     /// Attempts in all, the first one included.
     #[schemars(required, range(min = 1, max = 10))]
@@ -306,7 +312,7 @@ pub(crate) enum RetryWord {
 
 /// Hard limits. What is absent is the runner's default.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Resources {
     /// Processors, like `2` or `0.5`.
     #[schemars(range(min = 0.01, max = 1024))]
@@ -341,7 +347,7 @@ pub(crate) enum OnInterruptWord {
 
 /// The model API.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Serve {
     /// A shell script, or a list of steps, that starts the server and stays.
     pub run: Option<Run>,
@@ -349,7 +355,6 @@ pub(crate) struct Serve {
     #[schemars(length(min = 1))]
     pub shell: Option<Vec<String>>,
     /// Instead of `run`: arguments for the image's own entrypoint.
-    #[schemars(length(min = 1))]
     pub command: Option<Vec<Template>>,
     /// Instead of `run`: the built-in server with the model of this `train` stage, which must use the built-in trainer.
     pub linfa: Option<String>,
@@ -365,8 +370,10 @@ pub(crate) struct Serve {
     pub inputs: Option<Vec<String>>,
     /// Variables.
     #[schemars(extend("propertyNames" = {"x-format": "variable", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}))]
+    #[serde(default)]
     pub env: IndexMap<String, Template>,
     /// Names of secrets that it gets as variables.
+    #[serde(default)]
     pub secrets: Vec<Variable>,
     /// Hard limits.
     pub resources: Option<Resources>,

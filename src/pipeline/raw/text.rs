@@ -73,3 +73,10 @@ pub(crate) struct Text(pub String);
 #[serde(transparent)]
 #[schemars(extend("x-format" = "template", "type" = ["string", "number", "boolean"]))]
 pub(crate) struct Template(pub String);
+
+/// A limit with its comparison: `"< 200ms"`, `"> 100"`, `"< 1%"`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(rename = "Limit")]
+#[schemars(extend("x-format" = "limit", "pattern" = "^ *(<|<=|>|>=) *[0-9.]+ *(%|ms|s|m|/s)? *$"))]
+pub(crate) struct LimitText(pub String);
