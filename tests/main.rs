@@ -3,6 +3,7 @@
 mod architecture;
 mod harness;
 mod kill;
+mod language;
 mod run;
 mod runner_contract;
 mod runner_local;

@@ -1,0 +1,588 @@
+//! Checks a tree against the schema, finding all errors at once, and makes plain JSON of what is good.
+//!
+//! What is bad is left out of the JSON, so that later checks see the rest of the file; they ask the sink before they
+//! complain about something that is absent.
+
+use serde_json::{Map, Value};
+
+use super::diagnostic::{Diagnostic, Sink, did_you_mean, list, nearest, shown};
+use super::schema::{SCHEMA, owners, properties, resolve, words};
+use super::tree::{At, Content, Node};
+use super::{substitute, units};
+use crate::ids::is_name;
+
+/// Largest script.
+const MAX_SCRIPT_BYTES: usize = 100 * 1024;
+
+/// Checks a whole file.
+pub(super) fn check(root: At<'_>, sink: &mut Sink) -> Value {
+    let label = Label { key: "the file", item: false };
+    Shape { sink }.value(&SCHEMA, root, label).unwrap_or_else(|| Value::Object(Map::new()))
+}
+
+/// What a value is called in messages.
+#[derive(Clone, Copy)]
+struct Label<'a> {
+    key: &'a str,
+    item: bool,
+}
+
+impl std::fmt::Display for Label<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let key = shown(self.key);
+        match (self.key, self.item) {
+            ("the file", _) => f.write_str("the file"),
+            (_, true) => write!(f, "an item of `{key}`"),
+            (_, false) => write!(f, "`{key}`"),
+        }
+    }
+}
+
+struct Shape<'s> {
+    sink: &'s mut Sink,
+}
+
+impl Shape<'_> {
+    /// The value as JSON; `None` if it is not what the schema wants, which is reported.
+    fn value(&mut self, schema: &Value, at: At<'_>, label: Label<'_>) -> Option<Value> {
+        let schema = resolve(schema);
+        let node = at.node()?;
+        if is_free(schema) {
+            return Some(json(node));
+        }
+        if node.is_null() {
+            self.no_value(schema, at, label);
+            return empty_object(schema);
+        }
+        if let Some(format) = schema.get("x-format").and_then(Value::as_str) {
+            return self.formatted(format, schema, at, label);
+        }
+        if let Some(parts) = schema.get("anyOf").and_then(Value::as_array) {
+            return self.one_of(schema, parts, at, label);
+        }
+        if let Some(words) = words(schema) {
+            return self.word(&words, at, label);
+        }
+        match schema.get("type").and_then(Value::as_str) {
+            Some("object") => self.object(schema, at, label),
+            Some("array") => self.array(schema, at, label),
+            Some("string") => self.string(at, label).map(Value::from),
+            Some("integer" | "number") => self.number(schema, at, label),
+            Some("boolean") => match node.boolean() {
+                Some(value) => Some(value.into()),
+                None => self.wrong_type(schema, at, label),
+            },
+            Some(_) | None => Some(json(node)),
+        }
+    }
+
+    fn no_value(&mut self, schema: &Value, at: At<'_>, label: Label<'_>) {
+        let help = match schema.get("x-format").and_then(Value::as_str) {
+            Some("text" | "template") => "write `\"\"` for an empty text".to_owned(),
+            Some(_) | None => match schema.get("type").and_then(Value::as_str) {
+                Some("object") if schema.get("required").is_none() => "write `{}`, or remove the key".to_owned(),
+                Some("array") => "write `[]`, or remove the key".to_owned(),
+                Some(_) | None => format!("write {}, or remove the key", describe(schema)),
+            },
+        };
+        self.sink.push(Diagnostic::error("no-value", at.key_span(), format!("{label} has no value")).help(help));
+    }
+
+    fn wrong_type(&mut self, schema: &Value, at: At<'_>, label: Label<'_>) -> Option<Value> {
+        let Some(node) = at.node() else { return empty_object(schema) };
+        let help = match (schema.get("type").and_then(Value::as_str), &node.content) {
+            (Some("array"), Content::Scalar { text, .. }) if !text.contains(['\n', ',', '[']) => {
+                Some(format!("write `[{}]`", shown(text)))
+            }
+            (Some("boolean"), Content::Scalar { text, .. }) => {
+                match text.to_ascii_lowercase().as_str() {
+                    "yes" | "on" | "y" | "true" | "1" => Some("write `true`".to_owned()),
+                    "no" | "off" | "n" | "false" | "0" => Some("write `false`".to_owned()),
+                    _ => None,
+                }
+            }
+            (Some("integer" | "number"), Content::Scalar { text, plain: false }) if super::tree::number(text).is_some() => {
+                Some("remove the quotes".to_owned())
+            }
+            (Some("object"), Content::List(_)) => Some("write its keys without the `-` before them".to_owned()),
+            (Some("object"), Content::Scalar { .. }) => properties(schema)
+                .map(|known| format!("its keys are {}", list(known.keys().map(String::as_str), "and"))),
+            _ => None,
+        };
+        let message = format!("{label} must be {}, found {}", describe(schema), node.what());
+        self.sink.push(Diagnostic::error("wrong-type", at.span(), message).maybe_help(help));
+        empty_object(schema)
+    }
+
+    /// Text that is written as text: a number or `true` needs quotes.
+    fn string(&mut self, at: At<'_>, label: Label<'_>) -> Option<String> {
+        let text = self.strict_text(at, label)?;
+        if let Some(found) = substitute::ours(text) {
+            let message = format!("nothing is put into {label}: `{found}` would stay as it is");
+            self.sink.push(
+                Diagnostic::error("no-substitution-here", at.span(), message)
+                    .help("it works in `image`, `build`, `command`, `env`, `services` and the names of steps"),
+            );
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    fn strict_text<'t>(&mut self, at: At<'t>, label: Label<'_>) -> Option<&'t str> {
+        let node = at.node()?;
+        match &node.content {
+            Content::Scalar { text, .. } if node.number().is_none() && node.boolean().is_none() => Some(text),
+            Content::Scalar { text, .. } => {
+                let message = format!("{label} must be text, found {}", node.what());
+                let help = format!("put it in quotes: `\"{}\"`", shown(text));
+                self.sink.push(Diagnostic::error("wrong-type", at.span(), message).help(help));
+                None
+            }
+            Content::List(_) | Content::Map(_) => {
+                let message = format!("{label} must be text, found {}", node.what());
+                let help = matches!(node.content, Content::Map(_)).then(|| {
+                    "if it is meant as text, put it in quotes: `{`, `[` and `: ` have a meaning in YAML".to_owned()
+                });
+                self.sink.push(Diagnostic::error("wrong-type", at.span(), message).maybe_help(help));
+                None
+            }
+        }
+    }
+
+    /// A text with a rule of its own.
+    fn formatted(&mut self, format: &str, schema: &Value, at: At<'_>, label: Label<'_>) -> Option<Value> {
+        let loose = matches!(format, "text" | "template" | "duration" | "size" | "percent" | "rate" | "limit");
+        let text = if loose {
+            match at.node().map(|node| &node.content) {
+                Some(Content::Scalar { text, .. }) => text.as_str(),
+                Some(Content::List(_) | Content::Map(_)) | None => return self.wrong_type(schema, at, label),
+            }
+        } else {
+            self.strict_text(at, label)?
+        };
+        match rule(format, text, label) {
+            Ok(()) => Some(text.into()),
+            Err((code, message, help)) => {
+                self.sink.push(Diagnostic::error(code, at.span(), message).maybe_help(help));
+                None
+            }
+        }
+    }
+
+    /// The alternative that is of the value's type.
+    fn one_of(&mut self, schema: &Value, parts: &[Value], at: At<'_>, label: Label<'_>) -> Option<Value> {
+        let node = at.node()?;
+        match parts.iter().map(resolve).find(|part| fits(part, node)) {
+            Some(part) => self.value(part, at, label),
+            None => self.wrong_type(schema, at, label),
+        }
+    }
+
+    fn word(&mut self, words: &[&str], at: At<'_>, label: Label<'_>) -> Option<Value> {
+        let node = at.node()?;
+        let Content::Scalar { text, .. } = &node.content else {
+            let message = format!("{label} must be {}, found {}", list(words.iter().copied(), "or"), node.what());
+            let help = match &node.content {
+                Content::List(items) if items.len() == 1 => Some("write it without the list".to_owned()),
+                Content::List(_) | Content::Map(_) | Content::Scalar { .. } => None,
+            };
+            self.sink.push(Diagnostic::error("wrong-type", at.span(), message).maybe_help(help));
+            return None;
+        };
+        if words.contains(&text.as_str()) {
+            return Some(text.as_str().into());
+        }
+        let message = format!("{label} cannot be `{}`", shown(text));
+        let help = did_you_mean(text, words.iter().copied())
+            .unwrap_or_else(|| format!("it is {}", list(words.iter().copied(), "or")));
+        self.sink.push(Diagnostic::error("unknown-word", at.span(), message).help(help));
+        None
+    }
+
+    fn number(&mut self, schema: &Value, at: At<'_>, label: Label<'_>) -> Option<Value> {
+        let whole = schema.get("type").is_some_and(|word| word == "integer");
+        let Some(number) = at.node().and_then(Node::number) else { return self.wrong_type(schema, at, label) };
+        let value = number.as_f64().unwrap_or(f64::NAN);
+        let number = match (whole, number.is_f64()) {
+            (true, true) if value.fract() == 0.0 && value.abs() < 9e15 => serde_json::Number::from(value as i64),
+            (true, true) => return self.wrong_type(schema, at, label),
+            (true | false, _) => number,
+        };
+        let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
+        let bad = bound("minimum").is_some_and(|min| value < min)
+            || bound("maximum").is_some_and(|max| value > max)
+            || bound("exclusiveMinimum").is_some_and(|min| value <= min)
+            || bound("exclusiveMaximum").is_some_and(|max| value >= max);
+        if bad {
+            let message = format!("{label} must be {}, found `{number}`", range(schema));
+            self.sink.push(Diagnostic::error("out-of-range", at.span(), message));
+            return None;
+        }
+        Some(Value::Number(number))
+    }
+
+    fn array(&mut self, schema: &Value, at: At<'_>, label: Label<'_>) -> Option<Value> {
+        let Some(Content::List(items)) = at.node().map(|node| &node.content) else {
+            return self.wrong_type(schema, at, label);
+        };
+        let bound = |key: &str| schema.get(key).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+        let (min, max) = (bound("minItems"), bound("maxItems"));
+        if min.is_some_and(|min| items.len() < min) || max.is_some_and(|max| items.len() > max) {
+            let message = match (min, max) {
+                (Some(min), Some(max)) if min == max => format!("{label} must hold {min} values, found {}", items.len()),
+                (_, Some(max)) if items.len() > max => format!("{label} can hold {max} values, found {}", items.len()),
+                _ => format!("{label} is empty"),
+            };
+            self.sink.push(Diagnostic::error("wrong-count", at.span(), message));
+            return None;
+        }
+        let item_schema = schema.get("items").unwrap_or(&Value::Null);
+        let item = Label { key: label.key, item: true };
+        let checked: Vec<Option<Value>> =
+            (0..items.len()).map(|index| self.value(item_schema, at.item(index), item)).collect();
+        // One bad item makes the list unknown: to go on with the others would count them wrongly.
+        checked.into_iter().collect::<Option<Vec<Value>>>().map(Value::Array)
+    }
+
+    fn object(&mut self, schema: &Value, at: At<'_>, label: Label<'_>) -> Option<Value> {
+        let Some(Content::Map(entries)) = at.node().map(|node| &node.content) else {
+            return self.wrong_type(schema, at, label);
+        };
+        let nothing = Map::new();
+        let known = properties(schema).unwrap_or(&nothing);
+        let others = schema.get("additionalProperties").filter(|others| others.is_object());
+        let mut out = Map::new();
+        for entry in entries {
+            let here = at.entry(entry);
+            let key = entry.key.text.as_str();
+            let inner = match (known.get(key), others) {
+                (Some(inner), _) => inner,
+                (None, Some(inner)) => {
+                    self.key_rule(schema, key, here, label);
+                    inner
+                }
+                (None, None) => {
+                    self.unknown_key(known, key, here, label);
+                    continue;
+                }
+            };
+            if let Some(value) = self.value(inner, here, Label { key, item: false }) {
+                out.insert(key.to_owned(), value);
+            }
+        }
+        let required = schema.get("required").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        for key in required.iter().filter_map(Value::as_str).filter(|key| !at.get(key).exists()) {
+            let about = known.get(key).and_then(|inner| inner.get("description")).and_then(Value::as_str);
+            let about = about.map(|text| format!("`{key}`: {}", first_sentence(text)));
+            let message = format!("{label} needs the key `{key}`");
+            self.sink.push(Diagnostic::error("missing-key", at.key_span(), message).maybe_help(about));
+        }
+        let count = |key: &str| schema.get(key).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+        if entries.is_empty() && count("minProperties").is_some() {
+            self.sink.push(Diagnostic::error("wrong-count", at.span(), format!("{label} is empty")));
+        }
+        if let Some(max) = count("maxProperties").filter(|max| entries.len() > *max) {
+            let message = format!("{label} holds {} entries; at most {max} are allowed", entries.len());
+            self.sink.push(Diagnostic::error("wrong-count", at.key_span(), message));
+            return empty_object(schema);
+        }
+        Some(Value::Object(out))
+    }
+
+    /// The rule for keys that the user chooses.
+    fn key_rule(&mut self, schema: &Value, key: &str, at: At<'_>, label: Label<'_>) {
+        let Some(format) = schema.get("propertyNames").and_then(|names| names.get("x-format")) else { return };
+        let in_map = Label { key: label.key, item: true };
+        if let Err((code, _, help)) = rule(format.as_str().unwrap_or(""), key, in_map) {
+            let message = format!("the key `{}` of {label} is not a valid name", shown(key));
+            self.sink.push(Diagnostic::error(code, at.key_span(), message).maybe_help(help));
+        }
+    }
+
+    fn unknown_key(&mut self, known: &Map<String, Value>, key: &str, at: At<'_>, label: Label<'_>) {
+        if self.sink.is_full() {
+            self.sink.push(Diagnostic::error("unknown-key", at.key_span(), ""));
+            return;
+        }
+        let help = unknown_key_help(known, key);
+        let message = match label {
+            Label { key: "the file", .. } => format!("`{}` is not a key of a pipeline", shown(key)),
+            Label { .. } => format!("`{}` is not a key of {label}", shown(key)),
+        };
+        self.sink.push(Diagnostic::error("unknown-key", at.key_span(), message).help(help));
+    }
+}
+
+/// What to write instead of an unknown key: a near one, our word for another system's, or where the key belongs.
+fn unknown_key_help(known: &Map<String, Value>, key: &str) -> String {
+    if let Some(near) = nearest(key, known.keys().map(String::as_str)) {
+        return format!("did you mean `{near}`?");
+    }
+    if let Some((_, ours)) = FOREIGN.iter().find(|(theirs, ours)| *theirs == key && known.contains_key(*ours)) {
+        return format!("here it is called `{ours}`");
+    }
+    let places: Vec<String> = owners(key).into_iter().map(place_name).collect();
+    if let 1..=4 = places.len() {
+        return format!("`{}` is a key of {}", shown(key), places.join(", of "));
+    }
+    format!("known keys are {}", list(known.keys().map(String::as_str), "and"))
+}
+
+/// What other systems call our keys.
+const FOREIGN: [(&str, &str); 30] = [
+    ("script", "run"),
+    ("steps", "run"),
+    ("cmd", "run"),
+    ("commands", "run"),
+    ("depends_on", "needs"),
+    ("dependencies", "needs"),
+    ("requires", "needs"),
+    ("deps", "needs"),
+    ("after", "needs"),
+    ("variables", "env"),
+    ("environment", "env"),
+    ("jobs", "stages"),
+    ("pipeline", "stages"),
+    ("tasks", "stages"),
+    ("if", "when"),
+    ("only", "when"),
+    ("rules", "when"),
+    ("condition", "when"),
+    ("artifacts", "outputs"),
+    ("outs", "outputs"),
+    ("container", "image"),
+    ("docker", "image"),
+    ("timeout-minutes", "timeout"),
+    ("continue-on-error", "allow_failure"),
+    ("strategy", "matrix"),
+    ("triggers", "on"),
+    ("parameters", "params"),
+    ("inputs", "params"),
+    ("assert", "expect"),
+    ("requests", "scenario"),
+];
+
+/// How a mapping of the schema is called in the file.
+fn place_name(definition: &str) -> String {
+    let word = match definition {
+        "Pipeline" => return "the whole file".to_owned(),
+        "Stage" => return "a stage".to_owned(),
+        "Step" => return "a step".to_owned(),
+        "Check" => "checks",
+        "ScenarioItem" => "scenario",
+        "TestApi" => "test-api",
+        "Service" => "services",
+        "BetterIf" => "better_if",
+        "Guardrail" => "guardrails",
+        "Param" => "params",
+        "PullRequest" => "pull_request",
+        "EarlyStopping" => "early_stopping",
+        "SearchSpace" => "parameters",
+        "JsonTests" => "json",
+        other => return format!("`{}`", other.to_ascii_lowercase()),
+    };
+    format!("`{word}`")
+}
+
+type Broken = (&'static str, String, Option<String>);
+
+/// Applies the rule of an `x-format`.
+fn rule(format: &str, text: &str, label: Label<'_>) -> Result<(), Broken> {
+    let unit = |result: Result<(), units::UnitError>| {
+        result.map_err(|error| ("bad-unit", format!("{label}: {}", error.message), error.help))
+    };
+    let broken = |code, message: String, help: &str| Err((code, message, Some(help.to_owned())));
+    match format {
+        "duration" => unit(units::duration(text).map(|_| ())),
+        "size" => unit(units::size(text).map(|_| ())),
+        "percent" => unit(units::percent(text).map(|_| ())),
+        "rate" => unit(units::rate(text).map(|_| ())),
+        "name" if !is_name(text) => {
+            let help = "names have lower-case letters, digits and `-`, at most 63, and do not begin with `-`";
+            let better = tidy_name(text).map(|name| format!("{help}; `{name}` would do"));
+            Err(("bad-name", format!("{label}: `{}` is not a valid name", shown(text)), better.or(Some(help.to_owned()))))
+        }
+        "variable" if !is_variable(text) => broken(
+            "bad-name",
+            format!("{label}: `{}` is not a valid name of a variable", shown(text)),
+            "variables have letters, digits and `_`, and do not begin with a digit",
+        ),
+        "variable-part" if !is_variable_part(text) => broken(
+            "bad-name",
+            format!("{label}: `{}` is not a valid name", shown(text)),
+            "these names have lower-case letters, digits, `_` and `-`, at most 63, and begin with a letter: they become \
+             part of a variable's name",
+        ),
+        "glob" => globset::Glob::new(text).map(|_| ()).map_err(|error| {
+            ("bad-glob", format!("{label}: `{}` is not a valid glob: {}", shown(text), error.kind()), None)
+        }),
+        "path" => path(text).map_err(|(problem, help)| {
+            ("bad-path", format!("{label}: `{}` {problem}", shown(text)), Some(help.to_owned()))
+        }),
+        "script" => script(text, label),
+        _ => Ok(()),
+    }
+}
+
+fn script(text: &str, label: Label<'_>) -> Result<(), Broken> {
+    if text.trim().is_empty() {
+        return Err(("empty-script", format!("{label} holds no command"), None));
+    }
+    if text.len() > MAX_SCRIPT_BYTES {
+        let message = format!("{label}: the script has {} bytes, more than 100 KiB", text.len());
+        let help = "put it into a file of the repository and run that".to_owned();
+        return Err(("script-too-large", message, Some(help)));
+    }
+    if let Some(found) = substitute::ours(text) {
+        let variable = substitute::variable_of(found);
+        let message = format!("{label}: `{found}` is not put into scripts");
+        let help = format!("use the variable: `\"${variable}\"`. Pasting values into a shell line lets them run as code");
+        return Err(("substitution-in-script", message, Some(help)));
+    }
+    Ok(())
+}
+
+/// Whether a path stays inside the workspace.
+fn path(text: &str) -> Result<(), (&'static str, &'static str)> {
+    let help = "paths are relative to the workspace, like `models/model.joblib`";
+    if text.is_empty() {
+        return Err(("is empty", help));
+    }
+    if text.starts_with('/') || text.starts_with('~') || text.contains('\\') {
+        return Err(("is not a path inside the workspace", help));
+    }
+    if text.split('/').any(|part| part == "..") {
+        return Err(("leads out of the workspace", help));
+    }
+    if text.split('/').all(|part| part.is_empty() || part == ".") {
+        return Err(("is the whole workspace", "name the files or folders that are meant"));
+    }
+    if text.chars().any(char::is_control) || text.len() > 1024 {
+        return Err(("is not a sensible path", help));
+    }
+    match globset::Glob::new(text) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(("is not a valid glob", "write `[[]` for a bracket that is part of a name")),
+    }
+}
+
+fn is_variable(text: &str) -> bool {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    !text.is_empty() && text.len() <= 255 && text.bytes().all(ok) && !text.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn is_variable_part(text: &str) -> bool {
+    let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(ok) && text.starts_with(|c: char| c.is_ascii_lowercase())
+}
+
+/// The nearest valid name.
+fn tidy_name(text: &str) -> Option<String> {
+    let mapped: String = text.chars().take(63).map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let trimmed = mapped.trim_matches('-');
+    is_name(trimmed).then(|| trimmed.to_owned())
+}
+
+/// Whether any value will do.
+fn is_free(schema: &Value) -> bool {
+    let rules = ["type", "anyOf", "oneOf", "enum", "const", "x-format"];
+    schema.as_object().is_none_or(|object| rules.iter().all(|rule| !object.contains_key(*rule)))
+}
+
+/// Whether a value is of the alternative's type; what exactly is wrong with it is said later.
+fn fits(schema: &Value, node: &Node) -> bool {
+    match schema.get("type").and_then(Value::as_str) {
+        Some("object") => matches!(node.content, Content::Map(_)),
+        Some("array") => matches!(node.content, Content::List(_)),
+        Some("integer" | "number") => node.number().is_some(),
+        Some("boolean") => node.boolean().is_some(),
+        Some("string") => match (&node.content, words(schema)) {
+            (Content::Scalar { text, .. }, Some(words)) => words.contains(&text.as_str()),
+            (Content::Scalar { .. }, None) => true,
+            (Content::List(_) | Content::Map(_), _) => false,
+        },
+        Some(_) => false,
+        None => is_free(schema) && !(schema.get("not").is_some() && matches!(node.content, Content::Map(_))),
+    }
+}
+
+/// What stands for a value that is wrong: an empty mapping, so that what holds it is still looked at.
+fn empty_object(schema: &Value) -> Option<Value> {
+    let object = schema.get("type").is_some_and(|word| word == "object");
+    object.then(|| Value::Object(Map::new()))
+}
+
+/// What a schema wants, in words.
+fn describe(schema: &Value) -> String {
+    let schema = resolve(schema);
+    if let Some(parts) = schema.get("anyOf").and_then(Value::as_array) {
+        let parts: Vec<String> = parts.iter().map(describe).collect();
+        return parts.join(", or ");
+    }
+    if let Some(words) = words(schema) {
+        return list(words, "or");
+    }
+    let word = match schema.get("x-format").and_then(Value::as_str) {
+        Some("duration") => "a duration like `90s`, `30m` or `2h`",
+        Some("size") => "a size like `512MiB` or `4GiB`",
+        Some("percent") => "a share like `10%`",
+        Some("rate") => "a rate like `200/s`",
+        Some("limit") => "a limit like `\"< 200ms\"`",
+        Some("script") => "a script",
+        Some("name") => "a name",
+        Some("glob") => "a glob",
+        Some("path") => "a path",
+        Some(_) => "text",
+        None => match schema.get("type").and_then(Value::as_str) {
+            Some("object") => "a mapping",
+            Some("array") => "a list",
+            Some("integer") if schema.get("minimum").is_some() => return range(schema),
+            Some("integer") => "a whole number",
+            Some("number") => "a number",
+            Some("boolean") => "`true` or `false`",
+            Some("string") => "text",
+            Some(_) | None => "a value",
+        },
+    };
+    word.to_owned()
+}
+
+/// The numbers that a schema allows, in words.
+fn range(schema: &Value) -> String {
+    let kind = if schema.get("type").is_some_and(|word| word == "integer") { "a whole number" } else { "a number" };
+    let bound = |key: &str| schema.get(key).map(ToString::to_string);
+    let low = bound("minimum").map(|min| (min, true)).or_else(|| bound("exclusiveMinimum").map(|min| (min, false)));
+    let high = bound("maximum").map(|max| (max, true)).or_else(|| bound("exclusiveMaximum").map(|max| (max, false)));
+    match (low, high) {
+        (Some((min, true)), Some((max, true))) => format!("{kind} from {min} to {max}"),
+        (Some((min, _)), Some((max, _))) => format!("{kind} between {min} and {max}"),
+        (Some((min, true)), None) => format!("{kind} of at least {min}"),
+        (Some((min, false)), None) => format!("{kind} above {min}"),
+        (None, Some((max, _))) => format!("{kind} of at most {max}"),
+        (None, None) => kind.to_owned(),
+    }
+}
+
+fn first_sentence(text: &str) -> String {
+    let joined = text.replace('\n', " ");
+    joined.split_once(". ").map_or(joined.trim_end_matches('.'), |(first, _)| first).to_owned()
+}
+
+/// A value as JSON by the rules of YAML 1.2.
+fn json(node: &Node) -> Value {
+    match &node.content {
+        Content::List(items) => Value::Array(items.iter().map(json).collect()),
+        Content::Map(entries) => {
+            Value::Object(entries.iter().map(|entry| (entry.key.text.clone(), json(&entry.value))).collect())
+        }
+        Content::Scalar { text, .. } => {
+            if node.is_null() {
+                Value::Null
+            } else if let Some(boolean) = node.boolean() {
+                boolean.into()
+            } else {
+                node.number().map_or_else(|| text.as_str().into(), Value::Number)
+            }
+        }
+    }
+}
