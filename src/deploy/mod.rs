@@ -175,17 +175,16 @@ impl Deployer {
 
     async fn ready(&self, row: &DeploymentRow, name: &UnitName, spec: &DeploySpec) -> Result<(), String> {
         let until = Instant::now() + spec.ready.timeout;
-        let mut last = "it was not asked yet".to_owned();
         // On the host a deployment listens on the users' port itself.
         let port = if self.runner.containers() { spec.unit.port.unwrap_or_default() } else { row.port };
         loop {
-            match self.runner.address(name, port).await {
+            let last = match self.runner.address(name, port).await {
                 Ok(address) => match probe(address, spec.ready.path.as_deref()).await {
                     Ok(()) => return Ok(()),
-                    Err(error) => last = error,
+                    Err(error) => error,
                 },
-                Err(error) => last = error.to_string(),
-            }
+                Err(error) => error.to_string(),
+            };
             if let Ok(UnitStatus::Exited(exit)) = self.runner.status(name).await {
                 return Err(format!("it ended with exit code {}", exit.code));
             }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::attempt::{Attempt, Halt};
 use super::begin::runner_failure;
 use super::now;
+use super::unit;
 use crate::load::probe::probe;
 use crate::build::status::{CancelReason, FailureKind};
 use crate::logs::{LogReader, LogWriter, Mask};
@@ -136,9 +137,8 @@ async fn wait_ready(attempt: &mut Attempt, companion: &Companion, ready: &Ready)
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (pause * 3 / 2).min(Duration::from_secs(1)),
-            stopped = stop.wait_for(Option::is_some) => {
-                let reason = stopped.ok().and_then(|now| *now).unwrap_or(CancelReason::Kill);
-                return Err(Halt::Cancelled(reason));
+            stopped = unit::stopped(&mut stop, None) => {
+                return Err(Halt::Cancelled(stopped.unwrap_or(CancelReason::Kill)));
             }
         }
     }

@@ -45,7 +45,7 @@ pub fn facts(request: &BuildRequest) -> Facts {
         branch: request.branch.clone(),
         tag: request.tag.clone(),
         changed_paths: request.changed_paths.clone(),
-        default_branch: request.default_branch.clone(),
+        default_branch: request.default_branch.clone().unwrap_or_else(|| "main".to_owned()),
     }
 }
 

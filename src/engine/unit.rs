@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::attempt::{Attempt, AttemptCx, Halt};
 use super::begin::runner_failure;
-use super::drive::Launch;
+use super::drive::{Launch, Stop};
 use super::notice::{Notice, tell};
 use super::now;
 use crate::build::status::{CancelReason, Failure, FailureKind, Outcome};
@@ -247,7 +247,7 @@ async fn next(
     let never = Instant::now() + Duration::from_secs(86_400 * 365);
     tokio::select! {
         biased;
-        stopped = attempt.cx.stop.wait_for(|now| *now > severity) => match stopped.ok().and_then(|now| *now) {
+        stopped = stopped(&mut attempt.cx.stop, severity) => match stopped {
             Some(reason) => Cause::Stop(reason),
             // The driver is gone: nobody is left to stop it for.
             None => Cause::Chunk(output.recv().await),
@@ -256,6 +256,11 @@ async fn next(
         () = sleep_until(limit.unwrap_or(never)), if limit.is_some() => Cause::TimeLimit,
         chunk = output.recv() => Cause::Chunk(chunk),
     }
+}
+
+/// A stop that is more severe than what is known; `None` if nobody can ask any more.
+pub async fn stopped(stop: &mut watch::Receiver<Stop>, known: Stop) -> Stop {
+    stop.wait_for(|now| *now > known).await.ok().and_then(|now| *now)
 }
 
 /// When the time limit is over; it counts from the launch, also across a restart.

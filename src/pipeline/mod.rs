@@ -41,6 +41,14 @@ pub struct Parsed {
     pub warnings: Vec<Diagnostic>,
 }
 
+/// Reads any YAML or JSON document as a value, under the same guards against hostile input as a pipeline.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn document(bytes: &[u8]) -> Result<serde_json::Value, String> {
+    parse::document(bytes)
+}
+
 /// Reads and checks a pipeline file. Time and memory are bounded whatever the bytes are; files over 1 MiB are refused.
 ///
 /// # Errors

@@ -44,6 +44,12 @@ pub(crate) fn tree(bytes: &[u8]) -> Result<Node, Vec<Diagnostic>> {
     }
 }
 
+/// Reads any document as a value: for files that scripts write, where no place is needed.
+pub(crate) fn document(bytes: &[u8]) -> Result<serde_json::Value, String> {
+    let text = text(bytes).map_err(|error| error.message)?;
+    serde_yaml::from_str(text).map_err(|error| error.to_string())
+}
+
 /// The bytes as text, if they can be that.
 fn text(bytes: &[u8]) -> Result<&str, Diagnostic> {
     if bytes.len() > MAX_BYTES {

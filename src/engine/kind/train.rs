@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::attempt::{Attempt, Good, Halt};
+use super::super::unit;
 use super::super::workspace;
 use super::plain;
 use crate::artifact::manifest::Manifest;
@@ -68,17 +69,17 @@ async fn built_in(attempt: &mut Attempt, spec: &Train, linfa: &Linfa) -> Result<
         })
         .map(|_| ())
     });
-    tokio::pin!(work);
+    let limit = tokio::time::sleep(attempt.cx.node().stage.timeout);
+    tokio::pin!(work, limit);
     let mut stop = attempt.cx.stop.clone();
     let done = loop {
         tokio::select! {
             Some(line) = said.recv() => attempt.log.note(&line),
             done = &mut work => break done,
-            stopped = stop.wait_for(Option::is_some) => {
-                let reason = stopped.ok().and_then(|now| *now).unwrap_or(CancelReason::Kill);
-                return Err(Halt::Cancelled(reason));
+            stopped = unit::stopped(&mut stop, None) => {
+                return Err(Halt::Cancelled(stopped.unwrap_or(CancelReason::Kill)));
             }
-            () = tokio::time::sleep(attempt.cx.node().stage.timeout) => {
+            () = &mut limit => {
                 return Err(Halt::failed(FailureKind::Timeout, "took longer than its time limit"));
             }
         }
@@ -233,7 +234,7 @@ async fn params(attempt: &Attempt, spec: &Train, manifest: &Manifest) -> Result<
     }
     if let Some(path) = &spec.params {
         let bytes = read(attempt, manifest, path, SMALL_FILE).await?;
-        let value = crate::pipeline::parse::any(path, &bytes)
+        let value = crate::pipeline::document(&bytes)
             .map_err(|error| Halt::failed(FailureKind::Train, format!("`{path}`: {error}")))?;
         params.insert("file".to_owned(), value);
     }
