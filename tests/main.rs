@@ -1,1 +1,4 @@
-fn main() {}
+//! One test binary; one module for each promise.
+
+mod docker_runner;
+mod images;
