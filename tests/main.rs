@@ -7,3 +7,7 @@ mod language;
 mod run;
 mod runner_contract;
 mod runner_local;
+//! One test binary; one module for each promise.
+
+mod docker_runner;
+mod images;

@@ -66,7 +66,7 @@ pub(super) fn repack(mut source: TarStream, plan: Repack, tasks: &TaskTracker) -
             drop(writer.out.blocking_send(Err(error)));
         }
     });
-    stream::unfold(out, |mut out| async move { out.recv().await.map(|piece| (piece, out)) }).boxed()
+    stream::unfold(out, |mut out| async move { out.recv().await.map(|piece| (piece, out)) }).fuse().boxed()
 }
 
 fn copy(reader: PieceReader, writer: &mut PieceWriter, mut plan: Repack) -> io::Result<()> {
@@ -239,7 +239,8 @@ pub(super) fn watched(tar: TarStream) -> (TarStream, Watch) {
             *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
         }
     });
-    (seen.boxed(), watch)
+    // HTTP asks once more after the end, which not every stream bears.
+    (seen.fuse().boxed(), watch)
 }
 
 /// One path of a unit's workspace; see [`crate::runner::Runner::collect`]. `.` is the whole workspace.

@@ -156,12 +156,22 @@ fn home(unit: &UnitSpec, image: &ImageConfig) -> String {
 }
 
 /// The engine's name of a cache.
-fn volume_name(instance: &str, volume: &str) -> String {
+pub(super) fn volume_name(instance: &str, volume: &str) -> String {
     format!("orchestrator-{instance}-{volume}")
+}
+
+/// The rule for [`CacheMount::volume`], which keeps it out of the rest of the API's paths.
+pub(super) fn check_volume(volume: &str) -> Result<(), RunnerError> {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+    if !volume.is_empty() && volume.bytes().all(good) {
+        return Ok(());
+    }
+    Err(fault::other(format!("`{volume}` is not a valid name of a cache volume")))
 }
 
 /// Idempotent: a volume that is there is left as it is.
 async fn create_volume(runner: &DockerRunner, volume: &str) -> Result<(), RunnerError> {
+    check_volume(volume)?;
     let labels = HashMap::from([(LABEL_INSTANCE.to_owned(), runner.settings.instance.clone())]);
     let name = Some(volume_name(&runner.settings.instance, volume));
     let request = VolumeCreateRequest { name, labels: Some(labels), ..VolumeCreateRequest::default() };

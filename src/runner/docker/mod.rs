@@ -15,6 +15,7 @@ mod context;
 mod create;
 mod credentials;
 mod fault;
+mod garbage;
 mod ignore_file;
 mod image;
 mod network;
@@ -36,6 +37,7 @@ use crate::runner::{
 
 pub use connect::{DockerRunner, DockerSettings, EngineAbout};
 pub use create::WORKSPACE;
+pub use garbage::BuiltImage;
 pub use image::LABEL_IMAGE;
 
 /// How this runner names itself in errors.
