@@ -1,3 +1,5 @@
+//! CI/CD for machine-learning teams.
+
 use std::path::Path;
 use std::process::exit;
 

@@ -172,7 +172,8 @@ pub fn tar_of(entries: &[Entry<'_>]) -> TarStream {
         archive.resize(archive.len().next_multiple_of(512), 0);
     }
     archive.resize(archive.len() + 1024, 0);
-    let pieces: Vec<std::io::Result<Bytes>> = archive.chunks(700).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    let pieces: Vec<std::io::Result<Bytes>> =
+        archive.chunks(700).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
     iter(pieces).boxed()
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use orchestrator::runner::spec::{Command, LABEL_NODE};
 use orchestrator::runner::{RunnerError, Signal, UnitStatus};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::bench::{Bench, Entry, NONCE, PATIENCE, collect, plain, read_all, read_until, sh, soon, steps, tar_of};
 use crate::runner_local::HELPER;
@@ -51,9 +51,17 @@ cases![
 
 async fn one_never_started_is_made_anew(bench: &Bench<'_>) {
     let first = bench.spec("anew", sh("cat old new; echo first"));
-    bench.runner.create(&first, Some(tar_of(&[Entry { path: "old", mode: 0o644, content: b"x" }]))).await.expect("created");
+    bench
+        .runner
+        .create(&first, Some(tar_of(&[Entry { path: "old", mode: 0o644, content: b"x" }])))
+        .await
+        .expect("created");
     let second = bench.spec("anew", sh("cat old new; echo second"));
-    bench.runner.create(&second, Some(tar_of(&[Entry { path: "new", mode: 0o644, content: b"n\n" }]))).await.expect("made anew");
+    bench
+        .runner
+        .create(&second, Some(tar_of(&[Entry { path: "new", mode: 0o644, content: b"n\n" }])))
+        .await
+        .expect("made anew");
     let written = read_all(bench.runner.start(&second.name).await.expect("started")).await;
     assert_eq!(written.text(), "n\nsecond\n");
     assert!(String::from_utf8_lossy(&written.stderr).contains("old"), "the old workspace is gone");
@@ -80,9 +88,14 @@ async fn a_unit_starts_once(bench: &Bench<'_>) {
 }
 
 async fn exit_codes_are_exact(bench: &Bench<'_>) {
-    for (script, expected) in
-        [("true", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137), ("kill -15 $$", 143), ("no-such-command", 127)]
-    {
+    for (script, expected) in [
+        ("true", 0),
+        ("exit 7", 7),
+        ("exit 255", 255),
+        ("kill -9 $$", 137),
+        ("kill -15 $$", 143),
+        ("no-such-command", 127),
+    ] {
         // The wrapper turns the signal of a step into its code; without it, it is the process itself that dies of it.
         for command in [sh(script), steps(&[script])] {
             let (_, code) = bench.run(&bench.spec("code", command)).await;
@@ -186,14 +199,27 @@ async fn a_grandchild_that_ignores_sigterm_dies_of_sigkill(bench: &Bench<'_>) {
 }
 
 async fn nothing_of_a_unit_outlives_it(bench: &Bench<'_>) {
-    let script = "(trap '' TERM HUP; while :; do sleep 0.05; done) & setsid sh -c 'while :; do sleep 0.05; done' & echo done";
-    let (written, code) = bench.run(&bench.spec("left-behind", steps(&[script]))).await;
-    assert_eq!((written.text().as_str(), code), ("done\n", 0));
+    let beat = "trap '' TERM HUP; while :; do sleep 0.01; echo beat >> beats; done";
+    let script = format!("({beat}) & setsid sh -c \"{beat}\" & until test -s beats; do sleep 0.01; done; echo done");
+    let unit = bench.spec("left-behind", steps(&[&script]));
+    assert_eq!(read_all(bench.start(&unit).await).await.text(), "done\n");
+    assert_eq!(bench.code(&unit).await, 0);
+    let into = tempfile::tempdir().expect("folder");
+    let beats = async || {
+        assert!(collect(bench.runner, &unit.name, "beats", into.path()).await.expect("collected"));
+        fs::metadata(into.path().join("beats")).expect("file").len()
+    };
+    let before = beats().await;
+    // Whoever was still alive would write ten times in this time.
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(beats().await, before);
+    bench.runner.remove(&unit.name).await.expect("removed");
 }
 
 async fn files_go_in_and_come_out(bench: &Bench<'_>) {
     let deep = format!("{}/{}", "d".repeat(40), "e".repeat(40));
-    let script = "./run.sh && mkdir -p out/nested && cp run.sh out/nested/tool && echo model > out/model && echo flat > flat";
+    let script =
+        "./run.sh && mkdir -p out/nested && cp run.sh out/nested/tool && echo model > out/model && echo flat > flat";
     let unit = bench.spec("files", sh(&format!("cat {deep}; {script}")));
     let workspace = tar_of(&[
         Entry { path: "run.sh", mode: 0o755, content: b"#!/bin/sh\necho ran in \"${PWD##*/}\" > where\n" },
@@ -293,12 +319,17 @@ async fn labels_come_back(bench: &Bench<'_>) {
 }
 
 async fn the_environment_is_clean(bench: &Bench<'_>) {
-    let usual = ["PATH", "HOME", "HOSTNAME", "TMPDIR", "USER", "LOGNAME", "LANG", "PWD", "OLDPWD", "SHLVL", "_", "TERM"];
+    let usual =
+        ["PATH", "HOME", "HOSTNAME", "TMPDIR", "USER", "LOGNAME", "LANG", "PWD", "OLDPWD", "SHLVL", "_", "TERM"];
     let ours: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
     let ours: Vec<_> = ours.iter().filter(|name| !usual.contains(&name.as_str())).collect();
     assert!(!ours.is_empty(), "cargo gives tests variables, which must not get through");
     let mut unit = bench.spec("env", sh("env"));
-    unit.env = vec![("GIVEN".to_owned(), "yes".to_owned()), ("TWICE".to_owned(), "a".to_owned()), ("TWICE".to_owned(), "b".to_owned())];
+    unit.env = vec![
+        ("GIVEN".to_owned(), "yes".to_owned()),
+        ("TWICE".to_owned(), "a".to_owned()),
+        ("TWICE".to_owned(), "b".to_owned()),
+    ];
     let (written, _) = bench.run(&unit).await;
     let text = written.text();
     let lines: Vec<&str> = text.lines().collect();
@@ -314,7 +345,8 @@ async fn the_environment_is_clean(bench: &Bench<'_>) {
 
 async fn odd_text_arrives_as_it_is(bench: &Bench<'_>) {
     let odd = "  '\"\\ $HOME `id` $(id) \n\t\u{1e} é 🦀 %s \r ; exit 1 #";
-    let mut unit = bench.spec("odd", steps(&["printf '%s' \"$ODD\"", "printf '%s' ' \\ $1 \"${2}\" `x` é\n\t; exit 1'"]));
+    let mut unit =
+        bench.spec("odd", steps(&["printf '%s' \"$ODD\"", "printf '%s' ' \\ $1 \"${2}\" `x` é\n\t; exit 1'"]));
     unit.env = vec![("ODD".to_owned(), odd.to_owned())];
     let (written, code) = bench.run(&unit).await;
     assert_eq!(plain(&written.stdout), format!("{odd} \\ $1 \"${{2}}\" `x` é\n\t; exit 1"));
@@ -363,7 +395,8 @@ async fn a_deployment_comes_back(bench: &Bench<'_>) {
     unit.restart = true;
     let mut output = bench.start(&unit).await;
     read_until(&mut output, "up\nup\nup\n").await;
-    soon("it is running", async || (bench.restart)().status(&unit.name).await.expect("status") == UnitStatus::Running).await;
+    soon("it is running", async || (bench.restart)().status(&unit.name).await.expect("status") == UnitStatus::Running)
+        .await;
     timeout(PATIENCE, bench.runner.remove(&unit.name)).await.expect("in time").expect("removed");
     assert_eq!(bench.runner.status(&unit.name).await.expect("status"), UnitStatus::Absent);
 }
