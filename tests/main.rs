@@ -1,13 +1,11 @@
 //! One test binary; one file a promise that users see.
 
 mod architecture;
+mod docker_runner;
 mod harness;
+mod images;
 mod kill;
 mod language;
 mod run;
 mod runner_contract;
 mod runner_local;
-//! One test binary; one module for each promise.
-
-mod docker_runner;
-mod images;

@@ -94,10 +94,11 @@ async fn engine(root: &Path, finish: bool) {
     for number in open {
         settle(&runner, root, number, true, &mut file).await;
     }
-    let mut next = rows.keys().max().map_or(1, |last| last + 1);
-    while !finish {
+    if finish {
+        return;
+    }
+    for next in rows.keys().max().map_or(1, |last| last + 1).. {
         settle(&runner, root, next, false, &mut file).await;
-        next += 1;
     }
 }
 
@@ -224,6 +225,8 @@ async fn two_hundred_kills_of_the_engine_lose_nothing_and_do_nothing_twice() {
 #[tokio::test]
 async fn kills_of_engine_and_shims_are_told_as_they_are() {
     let (root, rows) = kill_at_random(11, 40, true);
+    let lost = rows.values().filter(|row| row.settled.as_deref() == Some("lost")).count();
+    println!("{} units, {lost} of them lost", rows.len());
     let effects = effects(root.path());
     for (number, row) in rows.iter().filter(|(number, _)| **number > 0) {
         let count = effects.get(number).copied().unwrap_or(0);
@@ -322,9 +325,10 @@ async fn run(runner: &LocalRunner, unit: &UnitSpec) -> String {
 async fn caches_are_kept_unless_they_are_read_only() {
     let root = tempfile::tempdir().expect("folder");
     let runner = local_runner(root.path());
-    let mut unit = spec("cache", sh("cat ~/.cache/pip/x data/x; echo kept > ~/.cache/pip/x"));
+    let mut unit = spec("cache", sh("cat ~/.cache/pip/x; echo kept > ~/.cache/pip/x"));
     unit.caches = vec![cache("~/.cache/pip", false)];
-    assert!(run(&runner, &unit).await.contains("cannot open") || !run(&runner, &unit).await.is_empty());
+    assert!(run(&runner, &unit).await.contains("No such file"));
+    assert_eq!(run(&runner, &unit).await, "kept\n");
     unit.caches = vec![cache("data", false)];
     unit.command = sh("cat data/x");
     assert_eq!(run(&runner, &unit).await, "kept\n");
@@ -384,21 +388,34 @@ async fn a_deployment_stops_for_good_on_sigterm() {
     runner.remove(&unit.name).await.expect("removed");
 }
 
-/// Prints what the issue of speed is about; it does not judge, since the machine is shared.
+/// Prints how quick it is; it does not judge, since the machine is shared.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn speed_is_printed() {
-    const UNITS: u32 = 20;
+    const UNITS: u32 = 50;
     let root = tempfile::tempdir().expect("folder");
     let runner = local_runner(root.path());
-    let begun = Instant::now();
+    let mut phases = [Duration::ZERO; 5];
     for number in 0..UNITS {
         let unit = spec(&format!("true-{number}"), steps(&["true"]));
+        let mut last = Instant::now();
+        let mut lap = |phase: usize| phases[phase] += std::mem::replace(&mut last, Instant::now()).elapsed();
         runner.create(&unit, None).await.expect("created");
-        read_all(runner.start(&unit.name).await.expect("started")).await;
+        lap(0);
+        let output = runner.start(&unit.name).await.expect("started");
+        lap(1);
+        read_all(output).await;
+        lap(2);
         assert!(matches!(runner.status(&unit.name).await.expect("status"), UnitStatus::Exited(_)));
+        lap(3);
         runner.remove(&unit.name).await.expect("removed");
+        lap(4);
     }
-    println!("{:.2} ms for a unit that does nothing", begun.elapsed().as_secs_f64() * 1e3 / f64::from(UNITS));
+    let ms = |time: Duration| time.as_secs_f64() * 1e3 / f64::from(UNITS);
+    let [create, start, output, status, remove] = phases.map(ms);
+    let total = ms(phases.iter().sum());
+    println!(
+        "create {create:.2} + start {start:.2} + output {output:.2} + status {status:.2} + remove {remove:.2} = {total:.2} ms"
+    );
     let unit = spec("loud", sh("yes 'a line of an ordinary log, as long as they are' | head -c 200000000"));
     runner.create(&unit, None).await.expect("created");
     let begun = Instant::now();

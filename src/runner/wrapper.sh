@@ -4,10 +4,13 @@ mark() {
   printf '\036%s %s %s %s\036\n' "$nonce" "$1" "$2" "$3"
   printf '\036%s %s %s %s\036\n' "$nonce" "$1" "$2" "$3" >&2
 }
+# From then on trapped, but not ignored: what is ignored here could not be handled in a step.
 stop() {
-  trap '' TERM
+  terminated=1 interrupted=1
+  trap interrupted=1 TERM
   kill -TERM 0
 }
+terminated=
 trap stop TERM
 if [ "$words" -eq 0 ]; then
   if command -v bash >/dev/null 2>&1; then
@@ -27,14 +30,19 @@ while [ "$at" -le "$words" ]; do
 done
 step=0
 while [ "$at" -le $# ]; do
+  [ -z "$terminated" ] || exit 143
   mark begin $step 0
   eval "$shell \"\${$at}\" &"
   child=$!
-  # A signal ends `wait` early; the step's own end counts.
+  # A signal ends `wait` early, with a code of its own; the step's end counts. A shell that had it already when the signal
+  # came may have forgotten it (127).
+  code=
   while :; do
+    interrupted=
     wait "$child"
-    code=$?
-    kill -0 "$child" 2>/dev/null || break
+    now=$?
+    [ "$now" -eq 127 ] && [ -n "$code" ] || code=$now
+    [ -n "$interrupted" ] || break
   done
   mark end $step $code
   [ "$code" -eq 0 ] || exit "$code"

@@ -9,7 +9,7 @@ use std::time::Duration;
 use orchestrator::runner::spec::{Command, LABEL_NODE};
 use orchestrator::runner::{RunnerError, Signal, UnitStatus};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::bench::{Bench, Entry, NONCE, PATIENCE, collect, plain, read_all, read_until, sh, soon, steps, tar_of};
 use crate::runner_local::HELPER;
@@ -199,10 +199,21 @@ async fn a_grandchild_that_ignores_sigterm_dies_of_sigkill(bench: &Bench<'_>) {
 }
 
 async fn nothing_of_a_unit_outlives_it(bench: &Bench<'_>) {
-    let script =
-        "(trap '' TERM HUP; while :; do sleep 0.05; done) & setsid sh -c 'while :; do sleep 0.05; done' & echo done";
-    let (written, code) = bench.run(&bench.spec("left-behind", steps(&[script]))).await;
-    assert_eq!((written.text().as_str(), code), ("done\n", 0));
+    let beat = "trap '' TERM HUP; while :; do sleep 0.01; echo beat >> beats; done";
+    let script = format!("({beat}) & setsid sh -c \"{beat}\" & until test -s beats; do sleep 0.01; done; echo done");
+    let unit = bench.spec("left-behind", steps(&[&script]));
+    assert_eq!(read_all(bench.start(&unit).await).await.text(), "done\n");
+    assert_eq!(bench.code(&unit).await, 0);
+    let into = tempfile::tempdir().expect("folder");
+    let beats = async || {
+        assert!(collect(bench.runner, &unit.name, "beats", into.path()).await.expect("collected"));
+        fs::metadata(into.path().join("beats")).expect("file").len()
+    };
+    let before = beats().await;
+    // Whoever was still alive would write ten times in this time.
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(beats().await, before);
+    bench.runner.remove(&unit.name).await.expect("removed");
 }
 
 async fn files_go_in_and_come_out(bench: &Bench<'_>) {

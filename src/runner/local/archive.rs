@@ -34,10 +34,15 @@ pub fn unpack(archive: impl Read, into: &Path) -> io::Result<()> {
     for entry in archive.entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
-        let refused = |why: &str| Error::new(ErrorKind::InvalidData, format!("archive entry `{}` {why}", path.display()));
+        let refused =
+            |why: &str| Error::new(ErrorKind::InvalidData, format!("archive entry `{}` {why}", path.display()));
         let tidy = inside(&path).ok_or_else(|| refused("leads outside of the workspace"))?;
         match entry.header().entry_type() {
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse | EntryType::Directory | EntryType::Symlink => {}
+            EntryType::Regular
+            | EntryType::Continuous
+            | EntryType::GNUSparse
+            | EntryType::Directory
+            | EntryType::Symlink => {}
             EntryType::Link => {
                 let target = entry.link_name()?.ok_or_else(|| refused("is a hard link to nothing"))?;
                 inside(&target).ok_or_else(|| refused("is a hard link to outside of the workspace"))?;
@@ -228,7 +233,11 @@ mod tests {
             ("pipe", raw_entry("dev", EntryType::Fifo, None), "is a device"),
             ("hard link", raw_entry("x", EntryType::Link, Some("../outside/secret")), "hard link to outside"),
             ("through a link", [link("door", "../outside"), file("door/escape")].concat(), ""),
-            ("hard link through a link", [link("door", "../outside"), raw_entry("x", EntryType::Link, Some("door/secret"))].concat(), ""),
+            (
+                "hard link through a link",
+                [link("door", "../outside"), raw_entry("x", EntryType::Link, Some("door/secret"))].concat(),
+                "",
+            ),
         ] {
             let folder = tempfile::tempdir().expect("folder");
             let (outside, into) = (folder.path().join("outside"), folder.path().join("into"));
@@ -247,7 +256,8 @@ mod tests {
         let (outside, into) = (folder.path().join("secret"), folder.path().join("into"));
         fs::create_dir(&into).expect("folder");
         fs::write(&outside, "s").expect("file");
-        let archive = [raw_entry("x", EntryType::Symlink, Some("../secret")), raw_entry("x", EntryType::Regular, None)].concat();
+        let archive =
+            [raw_entry("x", EntryType::Symlink, Some("../secret")), raw_entry("x", EntryType::Regular, None)].concat();
         unpack(&[&archive[..], &[0; 1024]].concat()[..], &into).expect("unpacked");
         assert_eq!(fs::read_to_string(&outside).expect("file"), "s");
         assert_eq!(fs::read_to_string(into.join("x")).expect("file"), "hi");

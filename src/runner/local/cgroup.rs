@@ -177,7 +177,8 @@ mod tests {
     #[test]
     fn the_place_is_beside_our_own_cgroup() {
         let mounts = "proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\n";
-        let check = |own: &str, expected: Option<&str>| assert_eq!(beside(mounts, own), expected.map(PathBuf::from), "{own}");
+        let check =
+            |own: &str, expected: Option<&str>| assert_eq!(beside(mounts, own), expected.map(PathBuf::from), "{own}");
         check("0::/system.slice/x.service/main\n", Some("/sys/fs/cgroup/system.slice/x.service"));
         check("9:memory:/a\n0::/\n", Some("/sys/fs/cgroup/"));
         check("9:memory:/a\n", None);

@@ -73,10 +73,10 @@ impl Child {
     /// # Errors
     /// [`StartFailure`] if it cannot be.
     pub fn spawn(launch: &Launch) -> Result<Self, StartFailure> {
-        let (name, arguments) = launch.arguments.split_first().ok_or_else(|| StartFailure {
-            code: NOT_FOUND,
-            detail: "there is no command to run".to_owned(),
-        })?;
+        let (name, arguments) = launch
+            .arguments
+            .split_first()
+            .ok_or_else(|| StartFailure { code: NOT_FOUND, detail: "there is no command to run".to_owned() })?;
         let workspace = launch.folder.join(WORKSPACE);
         let program = look_up(name, &launch.env, &workspace)?;
         // A path (not a name) lets the standard library take `posix_spawn`, which is quick.
@@ -208,9 +208,8 @@ fn look_up(name: &str, env: &[(String, String)], workspace: &Path) -> Result<Pat
         return Ok(workspace.join(name));
     }
     let path = env.iter().rev().find(|(variable, _)| variable == "PATH").map_or("", |(_, value)| value.as_str());
-    let is_program = |candidate: &PathBuf| {
-        candidate.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-    };
+    let is_program =
+        |candidate: &PathBuf| candidate.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
     let folders = path.split(':').map(Path::new).filter(|folder| folder.is_absolute());
     folders.map(|folder| folder.join(name)).find(is_program).ok_or_else(|| StartFailure {
         code: NOT_FOUND,
@@ -225,7 +224,8 @@ fn failure(name: &str, error: &io::Error) -> StartFailure {
         Some(Errno::EACCES) => (NOT_RUNNABLE, "it may not be executed (chmod +x?)".to_owned()),
         Some(Errno::ENOEXEC) => (NOT_RUNNABLE, "it is not a program (a script needs a `#!` line)".to_owned()),
         Some(Errno::E2BIG) => {
-            let why = "scripts, arguments and variables are too long (Linux takes 128 KiB for one); keep them in a file";
+            let why =
+                "scripts, arguments and variables are too long (Linux takes 128 KiB for one); keep them in a file";
             (NOT_RUNNABLE, why.to_owned())
         }
         _ => (NOT_RUNNABLE, error.to_string()),

@@ -71,7 +71,7 @@ pub struct LocalRunner {
     store: Store,
     host: Host,
     limits: Arc<OnceLock<Option<cgroup::Place>>>,
-    watcher: OnceLock<Option<Arc<Watcher>>>,
+    watcher: OnceLock<Option<Watcher>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -112,7 +112,9 @@ impl LocalRunner {
         for cache in &unit.caches {
             if cache.path.starts_with('/') {
                 let path = &cache.path;
-                notes.push(format!("cache `{path}` is left out: the local runner keeps relative paths and `~/...` only"));
+                notes.push(format!(
+                    "cache `{path}` is left out: the local runner keeps relative paths and `~/...` only"
+                ));
             } else if cache.read_only {
                 notes.push(format!("cache `{}` is empty: the local runner has no read-only caches", cache.path));
             }
@@ -177,7 +179,8 @@ impl LocalRunner {
         work: impl FnOnce(&Store) -> io::Result<T> + Send + 'static,
     ) -> Result<T, RunnerError> {
         let store = self.store.clone();
-        let done = spawn_blocking(move || work(&store)).await.map_err(|panic| other(&what, &io::Error::other(panic)))?;
+        let done =
+            spawn_blocking(move || work(&store)).await.map_err(|panic| other(&what, &io::Error::other(panic)))?;
         done.map_err(|error| other(&what, &error))
     }
 
@@ -190,11 +193,10 @@ impl LocalRunner {
     /// Waits for changes; shared by all who wait.
     fn watch(&self, folder: &Folder) -> Watch {
         let watcher = self.watcher.get_or_init(|| {
-            let watcher = Watcher::open()
+            let watcher = Watcher::open();
+            watcher
                 .inspect_err(|error| tracing::warn!(%error, "no inotify: changes of local units are polled for"))
                 .ok()
-                .map(Arc::new);
-            watcher.inspect(|watcher| self.spawn(Arc::clone(watcher).run()))
         });
         Watch::new(watcher.as_ref(), folder.real())
     }
@@ -417,10 +419,9 @@ impl Runner for LocalRunner {
                 let labels = folder.description().unwrap_or_default().labels;
                 match folder.status()? {
                     UnitStatus::Absent => {}
-                    status @ (UnitStatus::Created
-                    | UnitStatus::Running
-                    | UnitStatus::Exited(_)
-                    | UnitStatus::Lost) => units.push(FoundUnit { name, labels, status }),
+                    status @ (UnitStatus::Created | UnitStatus::Running | UnitStatus::Exited(_) | UnitStatus::Lost) => {
+                        units.push(FoundUnit { name, labels, status })
+                    }
                 }
             }
             Ok(units)

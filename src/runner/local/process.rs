@@ -129,7 +129,11 @@ impl Traces<'_> {
 /// only if that is over `limit` the exact one.
 pub fn memory_bytes(pids: &[i32], limit: u64) -> u64 {
     let rough = pids.iter().filter_map(|&pid| resident(pid)).sum();
-    if rough <= limit { rough } else { pids.iter().filter_map(|&pid| proportional(pid).or_else(|| resident(pid))).sum() }
+    if rough <= limit {
+        rough
+    } else {
+        pids.iter().filter_map(|&pid| proportional(pid).or_else(|| resident(pid))).sum()
+    }
 }
 
 fn resident(pid: i32) -> Option<u64> {
@@ -142,7 +146,7 @@ fn proportional(pid: i32) -> Option<u64> {
     Some(kibibytes(&rollup, "Pss_Anon:")? + kibibytes(&rollup, "Pss_Shmem:").unwrap_or(0))
 }
 
-/// The value of a line such as `RssAnon:	 1024 kB`, in bytes.
+/// The value of a line such as `RssAnon: 1024 kB`, in bytes.
 fn kibibytes(text: &str, key: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(key))?;
     Some(value.split_ascii_whitespace().next()?.parse::<u64>().ok()? * 1024)

@@ -202,7 +202,8 @@ impl Shim {
         match cgroup::Cgroup::make(plan) {
             Ok(cgroup) => Some(cgroup),
             Err(error) => {
-                let text = format!("limits cannot be enforced: cannot make cgroup `{}`: {error}", plan.folder.display());
+                let text =
+                    format!("limits cannot be enforced: cannot make cgroup `{}`: {error}", plan.folder.display());
                 self.say(&text);
                 None
             }

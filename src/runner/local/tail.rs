@@ -11,8 +11,8 @@ use tokio::task::spawn_blocking;
 
 use super::folder::{self, Folder};
 use super::frame::{Front, HEADER, MAX_PAYLOAD, front};
-use super::watch::Watch;
 use super::other;
+use super::watch::Watch;
 use crate::runner::{OutputChunk, RunnerError, UnitStatus};
 
 /// Read at once: room for any frame. With [`CHANNEL`] it bounds the memory of a slow receiver.

@@ -5,15 +5,16 @@
 //! intervals.
 
 use std::collections::HashMap;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::io::{self, PipeWriter, pipe};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -22,35 +23,51 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 const FIRST_LOOK: Duration = Duration::from_millis(2);
 const LAST_LOOK: Duration = Duration::from_millis(50);
 
-struct Instance(Inotify);
-
-impl AsRawFd for Instance {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
+/// Watches folders, by a thread that ends with it.
+pub struct Watcher {
+    shared: Arc<Shared>,
+    /// Its closing ends the thread.
+    _stop: PipeWriter,
 }
 
-/// Watches folders.
-pub struct Watcher {
-    instance: AsyncFd<Instance>,
+struct Shared {
+    inotify: Inotify,
     folders: Mutex<HashMap<WatchDescriptor, watch::Sender<()>>>,
 }
 
 impl Watcher {
-    /// Makes one; within a runtime. It works as long as [`Watcher::run`] does.
+    /// Makes one.
     ///
     /// # Errors
-    /// If the user has too many already.
+    /// If the user has too many already, or there can be no thread.
     pub fn open() -> io::Result<Self> {
-        let instance = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        Ok(Self { instance: AsyncFd::new(Instance(instance))?, folders: Mutex::default() })
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let shared = Arc::new(Shared { inotify, folders: Mutex::default() });
+        let (stop, _stop) = pipe()?;
+        let same = Arc::clone(&shared);
+        Builder::new().name("local-watch".to_owned()).spawn(move || same.run(&stop))?;
+        Ok(Self { shared, _stop })
+    }
+}
+
+impl Shared {
+    /// Passes events on until the pipe is closed.
+    fn run(&self, stop: &impl AsFd) {
+        self.pass_on(stop);
+        // Whoever still waits is told, and looks for itself from now on.
+        self.folders().clear();
     }
 
-    /// Passes events on, for ever.
-    pub async fn run(self: Arc<Self>) {
+    fn pass_on(&self, stop: &impl AsFd) {
         loop {
-            let Ok(mut ready) = self.instance.readable().await else { return };
-            match self.instance.get_ref().0.read_events() {
+            let wanted = [self.inotify.as_fd(), stop.as_fd()];
+            let mut ready = wanted.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            match poll(&mut ready, PollTimeout::NONE) {
+                Ok(_) if ready[1].any().unwrap_or(true) => return,
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(_) => return,
+            }
+            match self.inotify.read_events() {
                 Ok(events) => {
                     let folders = self.folders();
                     for event in events {
@@ -61,8 +78,7 @@ impl Watcher {
                         }
                     }
                 }
-                Err(Errno::EAGAIN) => ready.clear_ready(),
-                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
                 Err(_) => return,
             }
         }
@@ -81,23 +97,23 @@ impl Watcher {
             | AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_ONLYDIR;
         let mut folders = self.folders();
-        let descriptor = self.instance.get_ref().0.add_watch(folder, events).ok()?;
+        let descriptor = self.inotify.add_watch(folder, events).ok()?;
         Some((descriptor, folders.entry(descriptor).or_default().subscribe()))
     }
 }
 
 /// One who waits for changes in one folder.
 pub struct Watch {
-    seen: Option<(Arc<Watcher>, WatchDescriptor, watch::Receiver<()>)>,
+    seen: Option<(Arc<Shared>, WatchDescriptor, watch::Receiver<()>)>,
     look: Duration,
 }
 
 impl Watch {
     /// Waits for changes from now on.
-    pub fn new(watcher: Option<&Arc<Watcher>>, folder: &Path) -> Self {
+    pub fn new(watcher: Option<&Watcher>, folder: &Path) -> Self {
         let seen = watcher.and_then(|watcher| {
-            let (descriptor, changed) = watcher.add(folder)?;
-            Some((Arc::clone(watcher), descriptor, changed))
+            let (descriptor, changed) = watcher.shared.add(folder)?;
+            Some((Arc::clone(&watcher.shared), descriptor, changed))
         });
         Self { seen, look: FIRST_LOOK }
     }
@@ -122,13 +138,13 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let Some((watcher, descriptor, changed)) = self.seen.take() else { return };
-        let mut folders = watcher.folders();
+        let Some((shared, descriptor, changed)) = self.seen.take() else { return };
+        let mut folders = shared.folders();
         drop(changed);
         if folders.get(&descriptor).is_some_and(|sender| sender.receiver_count() == 0) {
             folders.remove(&descriptor);
             // It is gone already where the folder is.
-            let _gone = watcher.instance.get_ref().0.rm_watch(descriptor);
+            let _gone = shared.inotify.rm_watch(descriptor);
         }
     }
 }
