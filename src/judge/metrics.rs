@@ -440,7 +440,7 @@ mod tests {
         assert!((got - expected).abs() < 1e-12, "{name}: {got} is not {expected}");
     }
 
-    /// Two classes; the expected values were computed by hand and with scikit-learn 1.7.
+    /// Two classes; the expected values were computed by hand.
     const BINARY: &str = "id,label,prediction,score\n\
         a,1,1,0.9\nb,0,1,0.9\nc,0,0,0.2\nd,1,0,0.4\ne,0,0,0.1\nf,0,0,0.4\ng,0,0,0.3\nh,1,1,0.8\ni,0,0,0.0\nj,0,0,0.05\n";
 

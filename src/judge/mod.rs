@@ -1,3 +1,4 @@
+//! Evidence in, verdict out: checks of API answers, metrics from predictions, paired statistics, promotion.
 //!
 //! PURE: no file, clock, environment or runtime is touched here. Everything that a verdict rests on is in the value that
 //! comes back, so that anyone can compute it again.
@@ -11,3 +12,11 @@ pub mod predictions;
 pub mod metrics;
 
 pub mod paired;
+
+pub mod finding;
+
+mod better;
+
+pub mod guardrail;
+
+pub mod promote;
