@@ -1,0 +1,69 @@
+"""The local runner: builds a second, 100 MB of log, and a pipeline in which nothing has changed."""
+
+import statistics
+import subprocess
+import time
+
+import measure
+
+BUILDS = 200
+AT_ONCE = 4
+LINES = 1_000_000
+LINE = "x" * 99
+
+# Four stages as a model's pipeline has them, all of which may be reused.
+UNCHANGED = """\
+stages:
+  data: { run: "echo 1 > data.csv", outputs: [data.csv] }
+  features: { needs: [data], run: "cp data.csv features.csv", outputs: [features.csv] }
+  train: { needs: [features], run: "cp features.csv model.bin", outputs: [model.bin] }
+  report: { needs: [train], run: "wc model.bin > report.txt", outputs: [report.txt] }
+"""
+
+
+def builds_a_second(folder) -> float:
+    """No-op builds from start to end of the command, a few at once, all in one durable store."""
+    file = measure.pipeline(folder / "noop", 'stages: { noop: { run: "true" } }\n')
+    command = [str(measure.PROGRAM), "run", str(file), "--data-dir", str(folder / "data"), "--no-reuse"]
+    measure.Run(file, folder / "data", "--no-reuse")
+    started = time.perf_counter()
+    ended, running = 0, []
+    while ended < BUILDS:
+        while len(running) < AT_ONCE and ended + len(running) < BUILDS:
+            running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+        if running.pop(0).wait() != 0:
+            raise SystemExit(f"{' '.join(command)} failed")
+        ended += 1
+    return BUILDS / (time.perf_counter() - started)
+
+
+def measure_all() -> None:
+    rates, singles, logs, unchanged, memory, lost = [], [], [], [], [], 0
+    for number in range(measure.ROUNDS):
+        measure.note(f"local runner: round {number + 1} of {measure.ROUNDS}")
+        with measure.folder() as folder:
+            rates.append(builds_a_second(folder))
+            singles.append(measure.Run(folder / "noop/pipeline.yaml", folder / "data", "--no-reuse").seconds)
+        with measure.folder() as folder:
+            text = f"stages: {{ talk: {{ run: 'yes {LINE} | head -n {LINES}' }} }}\n"
+            run = measure.Run(measure.pipeline(folder / "project", text), folder / "data", "--no-reuse")
+            logs.append(run.seconds)
+            memory.append(run.peak_kib)
+            if number == 0:
+                lost = LINES - measure.stored_lines(folder / "data", "talk", LINE.encode())
+        with measure.folder() as folder:
+            file = measure.pipeline(folder / "project", UNCHANGED)
+            measure.Run(file, folder / "data")
+            unchanged.append(measure.Run(file, folder / "data").seconds)
+    rate = statistics.median(rates)
+    shown = measure.spread(rates, "a second", 1)
+    measure.row(f"Local, no-op builds, {AT_ONCE} at once", shown, "", None, ">= 100 a second", rate >= 100)
+    measure.row("Local, one no-op build", measure.spread(singles), "", None, "", None)
+    speed = 100 / statistics.median(logs)
+    shown = f"{speed:.0f} MB/s ({measure.spread(logs, 's', 1)})"
+    measure.row("Local, 100 MB of log lines", shown, "", None, ">= 100 MB/s", speed >= 100)
+    measure.row("Local, lines lost of 1,000,000", str(lost), "", None, "0", lost == 0)
+    peak = max(memory) / 1024
+    measure.row("Local, most memory during 100 MB of log", f"{peak:.0f} MiB", "", None, "< 60 MiB", peak < 60)
+    quick = statistics.median(unchanged)
+    measure.row("Four stages, nothing changed", measure.spread(unchanged), "", None, "< 100 ms", quick < 0.1)

@@ -1,0 +1,30 @@
+#!/bin/bash
+# Measures the program against what it stands on: the raw Docker API, wrk, and its own goals.
+#
+#   bench/run.sh                      all parts: docker docker-log local build load
+#   bench/run.sh local docker         some of them; `floor` measures the raw engine alone
+#   bench/run.sh > docs/benchmarks.md the page in the documentation
+#
+# Progress goes to standard error, the table to standard output. Needs Python 3.11, a Docker engine, wrk for `load`, and
+# `cargo build --release` before. Settings: ORCHESTRATOR (the program), BENCH_IMAGE (default busybox:latest), BENCH_ROUNDS
+# (default 5). Run it on a machine with nothing else to do.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+parts=()
+load=no
+for part in "${@:-all}"; do
+  case $part in
+    all) parts+=(docker docker-log local build) load=yes ;;
+    load) load=yes ;;
+    *) parts+=("$part") ;;
+  esac
+done
+
+if [ ${#parts[@]} -gt 0 ]; then
+  PYTHONDONTWRITEBYTECODE=1 python3 bench/run.py "${parts[@]}"
+fi
+if [ "$load" = yes ]; then
+  echo
+  bench/load.sh
+fi
