@@ -1,1 +1,4 @@
 //! (being built)
+pub mod init;
+pub mod schema;
+pub mod validate;

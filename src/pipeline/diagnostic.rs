@@ -197,20 +197,21 @@ fn render_one(diagnostic: &Diagnostic, text: &str, renderer: &Renderer) -> Strin
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut group = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code).element(
-        excerpt(text, diagnostic.span, diagnostic.file.as_str()).annotation(AnnotationKind::Primary.span(caret(
-            text,
-            diagnostic.span,
-            window(text, diagnostic.span).0,
-        ))),
-    );
+    let file = diagnostic.file.as_str();
+    let place = window(text, diagnostic.span);
+    let mut first = excerpt(text, diagnostic.span, file)
+        .annotation(AnnotationKind::Primary.span(caret(text, diagnostic.span, place.0)));
+    let mut further = Vec::new();
     for related in &diagnostic.related {
         let start = window(text, related.span).0;
-        let annotation = AnnotationKind::Context.span(caret(text, related.span, start));
-        group = group.element(
-            excerpt(text, related.span, diagnostic.file.as_str()).annotation(annotation.label(related.message.as_str())),
-        );
+        let annotation = AnnotationKind::Context.span(caret(text, related.span, start)).label(related.message.as_str());
+        if window(text, related.span) == place {
+            first = first.annotation(annotation);
+        } else {
+            further.push(excerpt(text, related.span, file).annotation(annotation));
+        }
     }
+    let mut group = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code).element(first).elements(further);
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(help.as_str()));
     }
@@ -265,12 +266,16 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     let plain = |text: &str| text.to_ascii_lowercase().replace(['_', ' ', '.'], "-");
     let wanted = plain(word);
     let limit = (word.chars().count() / 3).max(1);
-    known
-        .into_iter()
+    let known: Vec<&str> = known.into_iter().collect();
+    let near = known
+        .iter()
+        .copied()
         .map(|candidate| (strsim::damerau_levenshtein(&wanted, &plain(candidate)), candidate))
         .filter(|(distance, candidate)| *distance <= limit && *distance < candidate.chars().count())
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+        .map(|(_, candidate)| candidate);
+    // A beginning is as good: `int` for `integer`.
+    near.or_else(|| known.into_iter().find(|candidate| wanted.len() >= 3 && plain(candidate).starts_with(&wanted)))
 }
 
 /// ``did you mean `x`?``, if a known word is near.
@@ -306,7 +311,8 @@ mod tests {
             ("need", Some("needs")),
             ("test_api", Some("test-api")),
             ("Image", Some("image")),
-            ("ima", None),
+            ("ima", Some("image")),
+            ("im", None),
             ("load-test", Some("loadtest")),
             ("rnu", Some("run")),
             ("x", None),

@@ -25,6 +25,7 @@ pub mod types;
 pub mod units;
 
 pub use diagnostic::{Colour, Diagnostic, Related, Severity, Span, render};
+pub use parse::MAX_BYTES;
 pub use schema::schema;
 
 use diagnostic::Sink;

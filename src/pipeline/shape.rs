@@ -50,14 +50,15 @@ impl Shape<'_> {
         if is_free(schema) {
             return Some(json(node));
         }
-        if node.is_null() {
+        let parts = schema.get("anyOf").and_then(Value::as_array);
+        if node.is_null() && !parts.is_some_and(|parts| parts.iter().map(resolve).any(is_free)) {
             self.no_value(schema, at, label);
             return empty_object(schema);
         }
         if let Some(format) = schema.get("x-format").and_then(Value::as_str) {
             return self.formatted(format, schema, at, label);
         }
-        if let Some(parts) = schema.get("anyOf").and_then(Value::as_array) {
+        if let Some(parts) = parts {
             return self.one_of(schema, parts, at, label);
         }
         if let Some(words) = words(schema) {
@@ -80,8 +81,8 @@ impl Shape<'_> {
         let help = match schema.get("x-format").and_then(Value::as_str) {
             Some("text" | "template") => "write `\"\"` for an empty text".to_owned(),
             Some(_) | None => match schema.get("type").and_then(Value::as_str) {
-                Some("object") if schema.get("required").is_none() => "write `{}`, or remove the key".to_owned(),
-                Some("array") => "write `[]`, or remove the key".to_owned(),
+                Some("object") if schema.get("required").is_none() => format!("write `{}: {{}}`, or remove it", label.key),
+                Some("array") => format!("write `{}: []`, or remove it", label.key),
                 Some(_) | None => format!("write {}, or remove the key", describe(schema)),
             },
         };
@@ -104,7 +105,7 @@ impl Shape<'_> {
             (Some("integer" | "number"), Content::Scalar { text, plain: false }) if super::tree::number(text).is_some() => {
                 Some("remove the quotes".to_owned())
             }
-            (Some("object"), Content::List(_)) => Some("write its keys without the `-` before them".to_owned()),
+            (Some("object"), Content::List(items)) => Some(instead_of_list(schema, items)),
             (Some("object"), Content::Scalar { .. }) => properties(schema)
                 .map(|known| format!("its keys are {}", list(known.keys().map(String::as_str), "and"))),
             _ => None,
@@ -329,7 +330,8 @@ fn unknown_key_help(known: &Map<String, Value>, key: &str) -> String {
 }
 
 /// What other systems call our keys.
-const FOREIGN: [(&str, &str); 30] = [
+const FOREIGN: [(&str, &str); 31] = [
+    ("retries", "retry"),
     ("script", "run"),
     ("steps", "run"),
     ("cmd", "run"),
@@ -545,6 +547,23 @@ fn describe(schema: &Value) -> String {
         },
     };
     word.to_owned()
+}
+
+/// What to write instead of a list where a mapping is wanted.
+fn instead_of_list(schema: &Value, items: &[Node]) -> String {
+    let names_are_free = schema.get("additionalProperties").is_some_and(Value::is_object);
+    let first_name = items.first().and_then(|item| match &item.content {
+        Content::Map(entries) => entries.iter().find(|entry| entry.key.text == "name").map(|entry| &entry.value.content),
+        scalar @ Content::Scalar { .. } => Some(scalar),
+        Content::List(_) => None,
+    });
+    match first_name {
+        Some(Content::Scalar { text, .. }) if names_are_free => match text.split_once('=') {
+            Some((name, value)) => format!("write `{}: \"{}\"`", shown(name), shown(value)),
+            None => format!("write the name as a key: `{}:`", shown(text)),
+        },
+        Some(_) | None => "write its keys without the `-` before them".to_owned(),
+    }
 }
 
 /// The numbers that a schema allows, in words.

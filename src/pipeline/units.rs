@@ -33,7 +33,12 @@ pub fn duration(text: &str) -> Result<Duration, UnitError> {
     let mut rest = text.trim();
     if let Ok(bare) = rest.parse::<f64>() {
         let message = format!("`{}` has no unit", shown(rest));
-        return Err(UnitError::new(message, format!("write `{bare}s`, `{bare}m` or `{bare}h`")));
+        let help = if bare >= 100.0 {
+            format!("write `{bare}ms`, `{bare}s` or `{bare}m`")
+        } else {
+            format!("write `{bare}s`, `{bare}m` or `{bare}h`")
+        };
+        return Err(UnitError::new(message, help));
     }
     let mut seconds = 0.0;
     let mut next_unit = 0;

@@ -151,8 +151,8 @@ pub(super) fn expect(raw: Option<&raw::Expect>, at: At<'_>, cx: &mut Cx<'_>) -> 
     let mut good = true;
     for (path, expectation) in &raw.json {
         let here = at.get("json").get(path);
-        if let Err(error) = serde_json_path::JsonPath::parse(path) {
-            let message = format!("`{}` is not a JSONPath: {}", shown(path), error.message());
+        if serde_json_path::JsonPath::parse(path).is_err() {
+            let message = format!("`{}` is not a JSONPath", shown(path));
             let help = if path.starts_with('$') {
                 "JSONPath is written like `$.probability` or `$.items[0].name`".to_owned()
             } else {

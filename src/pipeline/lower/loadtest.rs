@@ -162,7 +162,12 @@ fn threshold(key: &str, text: &str, at: At<'_>, names: &[String], cx: &mut Cx<'_
     let upper = matches!(found.comparison, Comparison::Lt | Comparison::Le);
     let wants_upper = metric != LoadMetric::Rps;
     if upper != wants_upper {
-        let message = format!("`{key}: {}` passes when it is {}", shown(&found.text), if upper { "slow" } else { "bad" });
+        let when = match metric {
+            LoadMetric::FailureRate => "requests fail",
+            LoadMetric::Quantile(_) | LoadMetric::Max => "answers are slow",
+            LoadMetric::Rps => "few requests are answered",
+        };
+        let message = format!("`{key}: {}` passes when {when}", shown(&found.text));
         let sign = if wants_upper { "<" } else { ">" };
         cx.push(Diagnostic::warning("odd-threshold", at.span(), message).help(format!("did you mean `{sign}`?")));
     }
