@@ -46,7 +46,8 @@ pub fn run(dir: &Path, force: bool, stdout_only: bool) -> anyhow::Result<i32> {
     file.write_all(text.as_bytes()).with_context(|| format!("cannot write `{}`", target.display()))?;
     let mut out = std::io::stdout();
     writeln!(out, "wrote {}: {}", target.display(), found.summary()).context("cannot write to standard output")?;
-    writeln!(out, "next: read it, then `orchestrator run {}`", target.display()).context("cannot write to standard output")?;
+    writeln!(out, "next: read it, then `orchestrator run {}`", target.display())
+        .context("cannot write to standard output")?;
     Ok(0)
 }
 
@@ -113,7 +114,11 @@ impl Found {
         if let Some(table) = &self.data {
             add(true, &table.path);
         }
-        if parts.is_empty() { "nothing known found, so it is only an outline".to_owned() } else { format!("found {}", parts.join(", ")) }
+        if parts.is_empty() {
+            "nothing known found, so it is only an outline".to_owned()
+        } else {
+            format!("found {}", parts.join(", "))
+        }
     }
 }
 
@@ -159,7 +164,8 @@ fn beginning(root: &Path, path: &str) -> Option<String> {
 fn script(root: &Path, path: &str) -> Option<Script> {
     let text = beginning(root, path)?;
     let ends = |endings: &[&str]| {
-        string_literals(&text).find(|literal| endings.iter().any(|end| literal.ends_with(end)) && is_plain_path(literal))
+        string_literals(&text)
+            .find(|literal| endings.iter().any(|end| literal.ends_with(end)) && is_plain_path(literal))
     };
     Some(Script {
         path: path.to_owned(),
@@ -209,7 +215,8 @@ fn table(root: &Path) -> Option<Table> {
         names.sort();
         names
     };
-    let path = files("").into_iter().next().or_else(|| files("data").into_iter().next().map(|name| format!("data/{name}")))?;
+    let path =
+        files("").into_iter().next().or_else(|| files("data").into_iter().next().map(|name| format!("data/{name}")))?;
     let text = beginning(root, &path)?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
     let columns: Vec<String> = reader.headers().ok()?.iter().map(str::to_owned).collect();
@@ -326,11 +333,26 @@ fn train(out: &mut String, found: &Found, built_in: bool) -> bool {
         Some(path) => line(out, &format!("      {key}: {path}")),
         None => line(out, &format!("      {key}: {usual}   # change this: {what}")),
     };
-    guess(out, "artifact", script.and_then(|s| s.artifact.as_ref()), "model.joblib", "the file that the script writes the model to");
-    guess(out, "metrics", script.and_then(|s| s.metrics.as_ref()), "metrics.json", "the script must write numbers there, as JSON");
+    guess(
+        out,
+        "artifact",
+        script.and_then(|s| s.artifact.as_ref()),
+        "model.joblib",
+        "the file that the script writes the model to",
+    );
+    guess(
+        out,
+        "metrics",
+        script.and_then(|s| s.metrics.as_ref()),
+        "metrics.json",
+        "the script must write numbers there, as JSON",
+    );
     match script.and_then(|s| s.predictions.as_ref()) {
         Some(path) => line(out, &format!("      predictions: {path}")),
-        None => line(out, "      # predictions: predictions.csv   # `id,label,prediction`: lets `promote` test whether a gain is real"),
+        None => line(
+            out,
+            "      # predictions: predictions.csv   # `id,label,prediction`: lets `promote` test whether a gain is real",
+        ),
     }
     true
 }
@@ -395,28 +417,38 @@ fn promote(out: &mut String, found: &Found, serves: bool, built_in: bool) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
-    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::Builder::new().prefix("my Project_").rand_bytes(0).tempdir_in(
-            tempfile::tempdir().expect("a folder").keep(),
-        );
-        let dir = dir.expect("a folder");
+    /// A folder with a name that is not a valid one for a pipeline.
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn path(&self) -> PathBuf {
+            self.0.path().join("my Project_")
+        }
+    }
+
+    fn folder(files: &[(&str, &str)]) -> Folder {
+        let folder = Folder(tempfile::tempdir().expect("a folder"));
+        std::fs::create_dir(folder.path()).expect("a folder");
         for (name, text) in files {
-            let path = dir.path().join(name);
+            let path = folder.path().join(name);
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
             std::fs::write(path, text).expect("a file");
         }
-        dir
+        folder
     }
 
     fn made(files: &[(&str, &str)]) -> String {
         let dir = folder(files);
-        assert_eq!(run(dir.path(), false, false).expect("runs"), 0);
+        assert_eq!(run(&dir.path(), false, false).expect("runs"), 0);
         std::fs::read_to_string(dir.path().join("pipeline.yaml")).expect("written")
     }
 
-    const APP: &str = "from fastapi import FastAPI\n\napi: FastAPI = FastAPI(title='x')\n\n@api.get(\"/health\")\ndef h(): ...\n";
+    const APP: &str =
+        "from fastapi import FastAPI\n\napi: FastAPI = FastAPI(title='x')\n\n@api.get(\"/health\")\ndef h(): ...\n";
     const TRAIN: &str = "joblib.dump(m, 'out/model.joblib')\njson.dump(x, open(\"metrics.json\", 'w'))\n";
 
     #[test]
@@ -434,7 +466,7 @@ mod tests {
             let files: Vec<(&str, &str)> =
                 all.iter().enumerate().filter(|(bit, _)| mix >> bit & 1 == 1).map(|(_, file)| *file).collect();
             let dir = folder(&files);
-            let text = compose(&look(dir.path()).expect("a folder"));
+            let text = compose(&look(&dir.path()).expect("a folder"));
             if let Err(errors) = pipeline::parse("pipeline.yaml", text.as_bytes()) {
                 panic!("{files:?}\n{}", pipeline::render(&errors, &text, pipeline::Colour::Never));
             }
@@ -443,7 +475,12 @@ mod tests {
 
     #[test]
     fn a_python_project() {
-        insta::assert_snapshot!(made(&[("requirements.txt", ""), ("train.py", TRAIN), ("app.py", APP), ("locustfile.py", "")]));
+        insta::assert_snapshot!(made(&[
+            ("requirements.txt", ""),
+            ("train.py", TRAIN),
+            ("app.py", APP),
+            ("locustfile.py", "")
+        ]));
     }
 
     #[test]
@@ -459,10 +496,10 @@ mod tests {
     #[test]
     fn a_file_that_exists_is_kept() {
         let dir = folder(&[("pipeline.yaml", "mine")]);
-        let error = run(dir.path(), false, false).expect_err("exists");
+        let error = run(&dir.path(), false, false).expect_err("exists");
         assert!(error.to_string().contains("exists already"), "{error}");
         assert_eq!(std::fs::read_to_string(dir.path().join("pipeline.yaml")).expect("there"), "mine");
-        assert_eq!(run(dir.path(), true, false).expect("runs"), 0);
+        assert_eq!(run(&dir.path(), true, false).expect("runs"), 0);
         assert!(std::fs::read_to_string(dir.path().join("pipeline.yaml")).expect("there").contains("name: my-project"));
         assert!(run(&dir.path().join("none"), false, false).is_err());
     }

@@ -9,7 +9,8 @@ use anyhow::Context;
 /// # Errors
 /// Only if JSON cannot hold it, which it can.
 pub fn text() -> anyhow::Result<String> {
-    let mut text = serde_json::to_string_pretty(&crate::pipeline::schema()).context("cannot write the schema as JSON")?;
+    let mut text =
+        serde_json::to_string_pretty(&crate::pipeline::schema()).context("cannot write the schema as JSON")?;
     text.push('\n');
     Ok(text)
 }

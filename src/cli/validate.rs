@@ -37,7 +37,8 @@ pub fn run(files: &[PathBuf], json: bool) -> anyhow::Result<i32> {
             // The stream takes the colours out again where they are not wanted.
             write!(anstream::stderr(), "{}", pipeline::render(&found, &text, Colour::Always))
                 .context("cannot write to standard error")?;
-            writeln!(std::io::stdout(), "{}", summary(&name, good, &found)).context("cannot write to standard output")?;
+            writeln!(std::io::stdout(), "{}", summary(&name, good, &found))
+                .context("cannot write to standard output")?;
         }
         all.extend(found);
     }
@@ -60,7 +61,9 @@ fn usual_files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
         entries.filter(|path| path.extension().is_some_and(|end| end == "yaml" || end == "yml")).collect();
     files.sort();
     if files.is_empty() {
-        bail!("there is no `pipeline.yaml` here, and no `pipelines/*.yaml`; name a file, or write one by `orchestrator init`");
+        bail!(
+            "there is no `pipeline.yaml` here, and no `pipelines/*.yaml`; name a file, or write one by `orchestrator init`"
+        );
     }
     Ok(files)
 }

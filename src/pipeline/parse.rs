@@ -23,7 +23,8 @@ const MAX_COST: usize = 8 << 20;
 /// Reads a file. Nothing of it is kept on an error, since YAML cannot be read on after one.
 pub(crate) fn tree(bytes: &[u8]) -> Result<Node, Vec<Diagnostic>> {
     let text = text(bytes).map_err(|error| vec![error])?;
-    let mut builder = Builder { text, open: Vec::new(), anchors: HashMap::new(), root: None, cost: 0, found: Vec::new() };
+    let mut builder =
+        Builder { text, open: Vec::new(), anchors: HashMap::new(), root: None, cost: 0, found: Vec::new() };
     let parser = Parser::new(StrInput::new(text));
     for event in parser {
         let step = event.map_err(|error| syntax(text, &error)).and_then(|(event, range)| builder.event(event, range));
@@ -51,8 +52,9 @@ fn text(bytes: &[u8]) -> Result<&str, Diagnostic> {
             .help("keep data out of the pipeline; put long scripts into files of their own"));
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err(Diagnostic::error("not-utf8", place(b"", 0), "the file is UTF-16, not UTF-8")
-            .help("save it as UTF-8"));
+        return Err(
+            Diagnostic::error("not-utf8", place(b"", 0), "the file is UTF-16, not UTF-8").help("save it as UTF-8")
+        );
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
@@ -121,8 +123,7 @@ impl Builder<'_> {
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.no_tag(tag.as_deref(), range);
-                let kind =
-                    OpenKind::Map { entries: Vec::new(), keys: HashMap::new(), key: None, merge: Vec::new() };
+                let kind = OpenKind::Map { entries: Vec::new(), keys: HashMap::new(), key: None, merge: Vec::new() };
                 self.begin(range, anchor, kind)
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(range),
@@ -329,7 +330,9 @@ fn syntax(text: &str, error: &ScanError) -> Diagnostic {
         ErrorKind::TabNotAllowed
         | ErrorKind::TabInBlockIndentation
         | ErrorKind::TabInIndentation
-        | ErrorKind::TabAtBlockScalarStart => ("tab", "a tab stands where YAML wants spaces".to_owned(), "indent by spaces"),
+        | ErrorKind::TabAtBlockScalarStart => {
+            ("tab", "a tab stands where YAML wants spaces".to_owned(), "indent by spaces")
+        }
         ErrorKind::UnknownAnchor => {
             let rest = text.get(span.offset..).unwrap_or("");
             let name = rest.trim_start_matches('*').split(|c: char| c.is_whitespace() || ",]}".contains(c)).next();

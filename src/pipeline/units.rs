@@ -128,7 +128,8 @@ pub fn size(text: &str) -> Result<u64, UnitError> {
 /// [`UnitError`] if it is not a number with `%`.
 pub fn percent(text: &str) -> Result<f64, UnitError> {
     let text = text.trim();
-    let wrong = || UnitError::new(format!("`{}` is not a share", shown(text)), "shares are written like `1%` or `0.5%`");
+    let wrong =
+        || UnitError::new(format!("`{}` is not a share", shown(text)), "shares are written like `1%` or `0.5%`");
     match split_number(text) {
         (Some(value), unit) if unit.trim() == "%" => Ok(value / 100.0),
         (Some(value), "") => {

@@ -105,7 +105,8 @@ fn request_line(line: &str) -> Result<(String, String), (String, String)> {
         return Err((message, format!("{shape}; a blank in the path is written `%20`")));
     };
     let Some(path) = path else {
-        let help = if method.starts_with('/') { format!("did you mean `GET {}`?", shown(method)) } else { shape.to_owned() };
+        let help =
+            if method.starts_with('/') { format!("did you mean `GET {}`?", shown(method)) } else { shape.to_owned() };
         return Err((format!("`{}` is not a method and a path", shown(line)), help));
     };
     if !METHODS.contains(&method) {
