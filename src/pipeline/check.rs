@@ -34,7 +34,8 @@ pub(super) fn check(raw: &raw::Pipeline, lowered: &Lowered, at: At<'_>, sink: &m
         .collect();
     let graph = Graph::new(&needs);
     if let Some(cycle) = graph.cycle() {
-        let names: Vec<&str> = cycle.iter().filter_map(|index| needs.get_index(*index).map(|(name, _)| *name)).collect();
+        let names: Vec<&str> =
+            cycle.iter().filter_map(|index| needs.get_index(*index).map(|(name, _)| *name)).collect();
         report_cycle(&names, stages_at, sink);
         return;
     }
@@ -59,9 +60,9 @@ fn report_cycle(names: &[&str], at: At<'_>, sink: &mut Sink) {
         let needs = at.get(names[index]).get("needs");
         let next = names[(index + 1) % names.len()];
         let item = needs.node().and_then(|node| match &node.content {
-            super::tree::Content::List(items) => items.iter().position(|item| {
-                matches!(&item.content, super::tree::Content::Scalar { text, .. } if text == next)
-            }),
+            super::tree::Content::List(items) => items
+                .iter()
+                .position(|item| matches!(&item.content, super::tree::Content::Scalar { text, .. } if text == next)),
             super::tree::Content::Scalar { .. } | super::tree::Content::Map(_) => None,
         });
         item.map_or(needs.span(), |item| needs.item(item).span())
@@ -199,7 +200,14 @@ fn meet(all: &Stages<'_>, one: usize, two: usize, serve_inputs: &[usize]) -> Opt
 }
 
 /// A stage that starts the model API must come after what the API is made of.
-fn needs_serve(all: &Stages<'_>, index: usize, stage: &Stage, serve: Option<&Serve>, serve_at: At<'_>, sink: &mut Sink) {
+fn needs_serve(
+    all: &Stages<'_>,
+    index: usize,
+    stage: &Stage,
+    serve: Option<&Serve>,
+    serve_at: At<'_>,
+    sink: &mut Sink,
+) {
     let does = match &stage.kind {
         Kind::TestApi(_) | Kind::Loadtest(_) => "starts",
         Kind::Promote(promote) if promote.deploy != Deploy::None => "deploys",
@@ -275,7 +283,10 @@ fn promotes(all: &Stages<'_>, index: usize, stage: &Stage, sink: &mut Sink) {
         }
         [first, ..] if !trainers.iter().any(|trainer| all.before[index][*trainer]) => {
             let name = all.names[first];
-            let message = format!("`{}` does not wait for `{name}`, which trains the model `{}`", all.names[index], promote.model);
+            let message = format!(
+                "`{}` does not wait for `{name}`, which trains the model `{}`",
+                all.names[index], promote.model
+            );
             sink.push(
                 Diagnostic::error("not-before", needs_span, message)
                     .related(all.at.get(name).key_span(), "trained here")
@@ -288,7 +299,8 @@ fn promotes(all: &Stages<'_>, index: usize, stage: &Stage, sink: &mut Sink) {
         let Some((prefix, _)) = metric.split_once('.') else { continue };
         let Some(other) = all.names.iter().position(|name| *name == prefix) else { continue };
         if other != index && !all.before[index][other] {
-            let message = format!("`{}` looks at `{}`, and does not wait for `{prefix}`", all.names[index], shown(metric));
+            let message =
+                format!("`{}` looks at `{}`, and does not wait for `{prefix}`", all.names[index], shown(metric));
             let diagnostic = Diagnostic::error("not-before", needs_span, message);
             sink.push(diagnostic.help(format!("add `{prefix}` to its `needs`")));
         }
@@ -308,7 +320,9 @@ fn serves_linfa(all: &Stages<'_>, serve: Option<&Serve>, serve_at: At<'_>, sink:
         let message = format!("the stage `{name}` does not use the built-in trainer");
         let help = "the built-in server serves models of `train: { linfa: ... }`; for others write `run`";
         sink.push(
-            Diagnostic::error("not-linfa", span, message).related(all.at.get(name.as_str()).key_span(), "this stage").help(help),
+            Diagnostic::error("not-linfa", span, message)
+                .related(all.at.get(name.as_str()).key_span(), "this stage")
+                .help(help),
         );
     } else if stage.matrix.is_some() {
         let message = format!("the stage `{name}` has a matrix, and so makes several models");

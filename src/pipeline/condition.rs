@@ -82,7 +82,10 @@ mod tests {
         check(|when| when.branch = vec!["*".into()], Err("the branch is release/1.2, not *"));
         check(|when| when.branch = vec!["**".into()], Ok(()));
         check(|when| when.tag = vec!["v*".into()], Err("the build has no tag, and v* is asked for"));
-        check(|when| when.event = vec!["tag".into(), "manual".into()], Err("the build was started by push, not by tag or manual"));
+        check(
+            |when| when.event = vec!["tag".into(), "manual".into()],
+            Err("the build was started by push, not by tag or manual"),
+        );
         check(|when| when.paths = vec!["src/**".into()], Ok(()));
         check(|when| when.paths = vec!["*.py".into()], Err("no changed path matches *.py"));
     }

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 
 /// Findings kept for one file; what is beyond is only counted.
@@ -197,20 +197,29 @@ fn render_one(diagnostic: &Diagnostic, text: &str, renderer: &Renderer) -> Strin
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut group = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code).element(
-        excerpt(text, diagnostic.span, diagnostic.file.as_str()).annotation(AnnotationKind::Primary.span(caret(
-            text,
-            diagnostic.span,
-            window(text, diagnostic.span).0,
-        ))),
-    );
+    let file = diagnostic.file.as_str();
+    let place = window(text, diagnostic.span);
+    let mut first = excerpt(text, diagnostic.span, file).annotation(AnnotationKind::Primary.span(caret(
+        text,
+        diagnostic.span,
+        place.0,
+    )));
+    let mut further = Vec::new();
     for related in &diagnostic.related {
         let start = window(text, related.span).0;
-        let annotation = AnnotationKind::Context.span(caret(text, related.span, start));
-        group = group.element(
-            excerpt(text, related.span, diagnostic.file.as_str()).annotation(annotation.label(related.message.as_str())),
-        );
+        let annotation = AnnotationKind::Context.span(caret(text, related.span, start)).label(related.message.as_str());
+        if window(text, related.span) == place {
+            first = first.annotation(annotation);
+        } else {
+            further.push(excerpt(text, related.span, file).annotation(annotation));
+        }
     }
+    let mut group = Group::with_title(level.primary_title(diagnostic.message.as_str()).id(diagnostic.code));
+    if is_cut(text, diagnostic.span) {
+        let origin = Origin::path(file).line(diagnostic.span.line).char_column(diagnostic.span.col);
+        group = group.element(origin);
+    }
+    group = group.element(first).elements(further);
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(help.as_str()));
     }
@@ -220,18 +229,27 @@ fn render_one(diagnostic: &Diagnostic, text: &str, renderer: &Renderer) -> Strin
 /// The line in question as a snippet of its own: cost does not grow with the file.
 fn excerpt<'a>(text: &'a str, span: Span, file: &'a str) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
     let (start, end) = window(text, span);
-    Snippet::source(&text[start..end]).line_start(span.line.max(1)).path(file).fold(false)
+    let snippet = Snippet::source(&text[start..end]).line_start(span.line.max(1)).fold(false);
+    if is_cut(text, span) { snippet } else { snippet.path(file) }
 }
 
-/// Longest piece of a line that is shown.
-const MAX_EXCERPT: usize = 4096;
+/// Longest piece of a line that is shown before and behind a place.
+const MAX_EXCERPT: usize = 2048;
 
-/// First byte and end of the line that a place begins in; cut if the line is absurdly long.
+/// First byte and end of the line that a place begins in; cut on both sides if the line is absurdly long.
 fn window(text: &str, span: Span) -> (usize, usize) {
     let at = floor(text, span.offset.min(text.len()));
-    let start = text[..at].rfind(['\n', '\r']).map_or(0, |newline| newline + 1);
-    let end = text[at..].find(['\n', '\r']).map_or(text.len(), |newline| at + newline);
-    (start, floor(text, end.min(start + MAX_EXCERPT)))
+    let low = floor(text, at.saturating_sub(MAX_EXCERPT));
+    let high = floor(text, at.saturating_add(MAX_EXCERPT).min(text.len()));
+    let start = text[low..at].rfind(['\n', '\r']).map_or(low, |newline| low + newline + 1);
+    let end = text[at..high].find(['\n', '\r']).map_or(high, |newline| at + newline);
+    (start, end)
+}
+
+/// Whether the shown piece of a line does not begin where the line does: then its columns must be given.
+fn is_cut(text: &str, span: Span) -> bool {
+    let (start, _) = window(text, span);
+    start > 0 && !text[..start].ends_with(['\n', '\r'])
 }
 
 /// The bytes to underline, within the window: at least one character where there is one.
@@ -265,12 +283,16 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     let plain = |text: &str| text.to_ascii_lowercase().replace(['_', ' ', '.'], "-");
     let wanted = plain(word);
     let limit = (word.chars().count() / 3).max(1);
-    known
-        .into_iter()
+    let known: Vec<&str> = known.into_iter().collect();
+    let near = known
+        .iter()
+        .copied()
         .map(|candidate| (strsim::damerau_levenshtein(&wanted, &plain(candidate)), candidate))
         .filter(|(distance, candidate)| *distance <= limit && *distance < candidate.chars().count())
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+        .map(|(_, candidate)| candidate);
+    // A beginning is as good: `int` for `integer`.
+    near.or_else(|| known.into_iter().find(|candidate| wanted.len() >= 3 && plain(candidate).starts_with(&wanted)))
 }
 
 /// ``did you mean `x`?``, if a known word is near.
@@ -306,7 +328,8 @@ mod tests {
             ("need", Some("needs")),
             ("test_api", Some("test-api")),
             ("Image", Some("image")),
-            ("ima", None),
+            ("ima", Some("image")),
+            ("im", None),
             ("load-test", Some("loadtest")),
             ("rnu", Some("run")),
             ("x", None),
@@ -326,6 +349,16 @@ mod tests {
                 assert!(render(&[found], text, Colour::Never).contains("error[x]: m"));
             }
         }
+    }
+
+    #[test]
+    fn a_long_line_is_cut_and_keeps_its_column() {
+        let text = format!("{}HERE{}", "x".repeat(100_000), "y".repeat(100_000));
+        let span = Span { line: 1, col: 100_001, offset: 100_000, len: 4 };
+        let found = Diagnostic { file: "f.yaml".to_owned(), ..Diagnostic::error("x", span, "m") };
+        let shown = render(&[found], &text, Colour::Never);
+        assert!(shown.contains("f.yaml:1:100001") && shown.contains("xHEREy") && shown.contains("^^^^"), "{shown}");
+        assert!(shown.len() < 1000, "{}", shown.len());
     }
 
     #[test]

@@ -155,8 +155,11 @@ fn expand(matrix: &Matrix) -> Vec<Cell> {
     let mut cells = base.clone();
     let mut alone = Vec::new();
     for extra in &matrix.include {
-        let on_axes: IndexMap<String, String> =
-            extra.iter().filter(|(key, _)| matrix.axes.contains_key(*key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let on_axes: IndexMap<String, String> = extra
+            .iter()
+            .filter(|(key, _)| matrix.axes.contains_key(*key))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         let mut used = false;
         for (cell, original) in cells.iter_mut().zip(&base) {
             if !on_axes.is_empty() && matches(original, &on_axes) {
@@ -252,7 +255,12 @@ pub(crate) fn problems(matrix: &Matrix) -> Vec<Problem> {
             add(place, true, format!("there is no axis `{}`", shown(unknown)), Some(help));
         } else if !wanted.iter().all(|(key, value)| matrix.axes[key].contains(value)) {
             let message = "this leaves out nothing: no cell has these values".to_owned();
-            add(path(), false, message, Some("values are compared as they are written: `3.10` is not `3.1`".to_owned()));
+            add(
+                path(),
+                false,
+                message,
+                Some("values are compared as they are written: `3.10` is not `3.1`".to_owned()),
+            );
         }
     }
     let cells = match total {
@@ -286,6 +294,85 @@ fn same_variables(matrix: &Matrix, found: &mut Vec<Problem>) {
                 message: format!("`{name}` and `{other}` would both be the variable `{variable}`"),
                 help: Some("rename one of them".to_owned()),
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn row(text: &str) -> IndexMap<String, String> {
+        text.split_whitespace().filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    }
+
+    /// Axes as `a=1,2 b=x,y`.
+    fn matrix(axes: &str, include: &[&str], exclude: &[&str]) -> Matrix {
+        Matrix {
+            axes: row(axes).into_iter().map(|(k, v)| (k, v.split(',').map(str::to_owned).collect())).collect(),
+            include: include.iter().map(|text| row(text)).collect(),
+            exclude: exclude.iter().map(|text| row(text)).collect(),
+        }
+    }
+
+    #[test]
+    fn cells_of_a_matrix() {
+        let check = |matrix: Matrix, expected: &[(&str, &str)]| {
+            let found = expand(&matrix);
+            let found: Vec<(String, IndexMap<String, String>)> = found.into_iter().map(|c| (c.slug, c.values)).collect();
+            let expected: Vec<_> = expected.iter().map(|(slug, values)| ((*slug).to_owned(), row(values))).collect();
+            assert_eq!(found, expected, "{matrix:?}");
+        };
+        check(matrix("a=1,2 b=x", &[], &[]), &[("1-x", "a=1 b=x"), ("2-x", "a=2 b=x")]);
+        check(matrix("a=1,2 b=x,y", &[], &["a=1 b=y"]), &[("1-x", "a=1 b=x"), ("2-x", "a=2 b=x"), ("2-y", "a=2 b=y")]);
+        // Further values for the cells that agree; a cell of its own where none does.
+        check(matrix("a=1,2", &["a=1 c=z", "a=3 c=w"], &[]), &[("1-z", "a=1 c=z"), ("2", "a=2"), ("3-w", "a=3 c=w")]);
+        // What is left out does not come back by `include`'s further values.
+        check(matrix("a=1,2", &["a=1 c=z"], &["a=1"]), &[("2", "a=2"), ("1-z", "a=1 c=z")]);
+        check(matrix("", &["a=1", "a=2"], &[]), &[("1", "a=1"), ("2", "a=2")]);
+        check(matrix("a=X/y,x-y,..", &[], &[]), &[("x-y", "a=X/y"), ("x-y-2", "a=x-y"), ("x", "a=..")]);
+    }
+
+    #[test]
+    fn a_stage_for_a_cell() {
+        let text = b"params: { p: { type: integer, default: 5 } }\nstages:\n  a:\n    matrix: { v: [3.10] }\n    image: python:${matrix.v}\n    env: { P: \"${params.p}\", L: \"$${matrix.v}\" }\n    run: [{ name: \"on ${matrix.v}\", run: \"echo ${HOME}\" }, \"echo ${HOME}\"]\n";
+        let pipeline = crate::pipeline::parse("p", text).expect("valid").pipeline;
+        let params = crate::pipeline::params::resolve(&pipeline, &[]).expect("defaults");
+        let stage = pipeline.stages.values().next().expect("one stage");
+        let cells = cells(stage);
+        let made = for_cell(stage, cells.first(), &params);
+        assert_eq!(made.image, Some(ImageSource::Image("python:3.10".into())));
+        assert_eq!(made.env, row("P=5 L=${matrix.v}"));
+        let Some(Work::Run { steps, .. }) = made.work else { panic!("steps") };
+        let steps: Vec<(&str, &str)> = steps.iter().map(|step| (step.name.as_str(), step.script.as_str())).collect();
+        assert_eq!(steps, [("on 3.10", "echo ${HOME}"), ("echo ${HOME}", "echo ${HOME}")]);
+        assert_eq!(cells[0].variables().collect::<Vec<_>>(), [("MATRIX_V".to_owned(), "3.10".to_owned())]);
+    }
+
+    fn any_matrix() -> impl Strategy<Value = Matrix> {
+        let value = "[a-zA-Z0-9./ é-]{0,6}";
+        let cell = proptest::collection::vec(("[a-d]", value), 1..3).prop_map(|pairs| pairs.into_iter().collect());
+        let axes = proptest::collection::vec(("[a-d]", proptest::collection::vec(value, 1..7)), 0..4);
+        (axes, proptest::collection::vec(cell.clone(), 0..5), proptest::collection::vec(cell, 0..3))
+            .prop_map(|(axes, include, exclude)| Matrix { axes: axes.into_iter().collect(), include, exclude })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn slugs_are_unique_and_safe(matrix in any_matrix()) {
+            let cells = expand(&matrix);
+            prop_assert!(cells.len() <= MAX_CELLS);
+            let mut seen = HashSet::new();
+            for cell in &cells {
+                prop_assert!(seen.insert(cell.slug.clone()), "{} twice", cell.slug);
+                let key = format!("stage.{}", cell.slug);
+                prop_assert!(key.parse::<crate::ids::NodeKey>().is_ok(), "{key}");
+                prop_assert!(cell.slug.len() <= 90 && !cell.slug.starts_with('.'));
+            }
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod types;
 pub mod units;
 
 pub use diagnostic::{Colour, Diagnostic, Related, Severity, Span, render};
+pub use parse::MAX_BYTES;
 pub use schema::schema;
 
 use diagnostic::Sink;
@@ -80,7 +81,8 @@ pub fn parse(file_name: &str, bytes: &[u8]) -> Result<Parsed, Vec<Diagnostic>> {
     let Some(mut pipeline) = complete else {
         let mut incomplete = Sink::new(file_name);
         let message = "the file could not be read in full, and no reason was found";
-        incomplete.push(Diagnostic::error("unreadable", root.key_span(), message).help("please report this with the file"));
+        incomplete
+            .push(Diagnostic::error("unreadable", root.key_span(), message).help("please report this with the file"));
         return Err(incomplete.finish().err().unwrap_or_default());
     };
     pipeline.stages = lowered.stages.into_values().map(|stage| (stage.name.clone(), stage)).collect();

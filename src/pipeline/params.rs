@@ -104,7 +104,8 @@ pub fn read(kind: &ParamKind, text: &str) -> Result<ParamValue, String> {
             Ok(ParamValue::String(text.to_owned()))
         }
         ParamKind::Choice { choices, .. } => {
-            let help = did_you_mean(text, choices.iter().map(String::as_str)).map_or(String::new(), |help| format!("; {help}"));
+            let help = did_you_mean(text, choices.iter().map(String::as_str))
+                .map_or(String::new(), |help| format!("; {help}"));
             Err(format!("must be {}, {}{help}", list(choices.iter().map(String::as_str), "or"), found()))
         }
         ParamKind::Integer { min, max, .. } => {
@@ -112,7 +113,11 @@ pub fn read(kind: &ParamKind, text: &str) -> Result<ParamValue, String> {
             let low = min.is_some_and(|min| number < min);
             let high = max.is_some_and(|max| number > max);
             let bounds = || bounds(min.map(|n| n.to_string()), max.map(|n| n.to_string()));
-            if low || high { Err(format!("must be {}, {}", bounds(), found())) } else { Ok(ParamValue::Integer(number)) }
+            if low || high {
+                Err(format!("must be {}, {}", bounds(), found()))
+            } else {
+                Ok(ParamValue::Integer(number))
+            }
         }
         ParamKind::Number { min, max, .. } => {
             let number: Option<f64> = text.trim().parse().ok().filter(|number: &f64| number.is_finite());
@@ -136,5 +141,58 @@ fn bounds(min: Option<String>, max: Option<String>) -> String {
         (Some(min), None) => format!("at least {min}"),
         (None, Some(max)) => format!("at most {max}"),
         (None, None) => "in range".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &[u8] = b"
+params:
+  trees: { type: integer, default: 100, min: 1, max: 2000 }
+  rate: { type: number, default: 0.5, min: 0 }
+  kind: { type: choice, choices: [small, 3.10], default: small }
+  dry-run: { type: boolean, default: false }
+  note: { type: string }
+stages: { a: { run: make } }
+";
+
+    fn check(given: &[(&str, &str)], expected: Result<&str, &[&str]>) {
+        let pipeline = crate::pipeline::parse("p", FILE).expect("valid").pipeline;
+        let given: Vec<(String, String)> = given.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let found = resolve(&pipeline, &given)
+            .map(|params| variables(&params).map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" "));
+        let expected = expected.map(str::to_owned).map_err(|errors| errors.iter().map(|e| (*e).to_owned()).collect());
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn values() {
+        check(
+            &[("note", "$(rm -rf /)"), ("rate", "1e-3")],
+            Ok("PARAM_TREES=100 PARAM_RATE=0.001 PARAM_KIND=small PARAM_DRY_RUN=false PARAM_NOTE=$(rm -rf /)"),
+        );
+        check(
+            &[("kind", "3.10"), ("note", ""), ("dry-run", "true"), ("trees", "2000")],
+            Ok("PARAM_TREES=2000 PARAM_RATE=0.5 PARAM_KIND=3.10 PARAM_DRY_RUN=true PARAM_NOTE="),
+        );
+    }
+
+    #[test]
+    fn all_that_is_wrong_at_once() {
+        check(
+            &[("tree", "1"), ("trees", "0"), ("rate", "NaN"), ("kind", "smal"), ("dry-run", "yes")],
+            Err(&[
+                "there is no parameter `tree`: did you mean `trees`?",
+                "the parameter `trees` must be from 1 to 2000, found `0`",
+                "the parameter `rate` must be a number, found `NaN`",
+                "the parameter `kind` must be `small` or `3.10`, found `smal`; did you mean `small`?",
+                "the parameter `dry-run` must be `true` or `false`, found `yes`",
+                "the parameter `note` has no default and must be given",
+            ]),
+        );
+        check(&[("note", "a"), ("note", "b")], Err(&["the parameter `note` is given twice"]));
+        check(&[("note", "a\0")], Err(&["the parameter `note` holds a NUL character"]));
     }
 }

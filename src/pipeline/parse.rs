@@ -11,8 +11,8 @@ use serde_yaml::granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError
 use super::diagnostic::{Diagnostic, Span, shown};
 use super::tree::{Content, Entry, Key, Node};
 
-/// Largest file.
-pub(crate) const MAX_BYTES: usize = 1 << 20;
+/// Largest file that is read, in bytes.
+pub const MAX_BYTES: usize = 1 << 20;
 /// Deepest nesting.
 const MAX_DEPTH: usize = 48;
 /// What all values may cost together, copies by aliases included: each counts its bytes and this.
@@ -23,11 +23,12 @@ const MAX_COST: usize = 8 << 20;
 /// Reads a file. Nothing of it is kept on an error, since YAML cannot be read on after one.
 pub(crate) fn tree(bytes: &[u8]) -> Result<Node, Vec<Diagnostic>> {
     let text = text(bytes).map_err(|error| vec![error])?;
-    let mut builder = Builder { text, open: Vec::new(), anchors: HashMap::new(), root: None, cost: 0, found: Vec::new() };
+    let mut builder =
+        Builder { text, open: Vec::new(), anchors: HashMap::new(), root: None, cost: 0, found: Vec::new() };
     let parser = Parser::new(StrInput::new(text));
     for event in parser {
-        let (event, range) = event.map_err(|error| vec![syntax(text, &error)])?;
-        if let Err(error) = builder.event(event, range) {
+        let step = event.map_err(|error| syntax(text, &error)).and_then(|(event, range)| builder.event(event, range));
+        if let Err(error) = step {
             builder.found.push(error);
             return Err(builder.found);
         }
@@ -53,13 +54,13 @@ pub(crate) fn document(bytes: &[u8]) -> Result<serde_json::Value, String> {
 /// The bytes as text, if they can be that.
 fn text(bytes: &[u8]) -> Result<&str, Diagnostic> {
     if bytes.len() > MAX_BYTES {
-        let message = format!("the file has {} bytes; at most {MAX_BYTES} (1 MiB) are read", bytes.len());
-        return Err(Diagnostic::error("file-too-large", place(b"", 0), message)
+        return Err(Diagnostic::error("file-too-large", place(b"", 0), "the file is larger than 1 MiB")
             .help("keep data out of the pipeline; put long scripts into files of their own"));
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err(Diagnostic::error("not-utf8", place(b"", 0), "the file is UTF-16, not UTF-8")
-            .help("save it as UTF-8"));
+        return Err(
+            Diagnostic::error("not-utf8", place(b"", 0), "the file is UTF-16, not UTF-8").help("save it as UTF-8")
+        );
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
@@ -128,8 +129,7 @@ impl Builder<'_> {
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.no_tag(tag.as_deref(), range);
-                let kind =
-                    OpenKind::Map { entries: Vec::new(), keys: HashMap::new(), key: None, merge: Vec::new() };
+                let kind = OpenKind::Map { entries: Vec::new(), keys: HashMap::new(), key: None, merge: Vec::new() };
                 self.begin(range, anchor, kind)
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(range),
@@ -329,29 +329,48 @@ fn merged(into: &mut Vec<Entry>, node: Node) -> Result<(), Diagnostic> {
 
 /// An error of the YAML reader in our words.
 fn syntax(text: &str, error: &ScanError) -> Diagnostic {
-    let marker = *error.marker();
-    let at = Range::empty(marker);
+    let at = Range::empty(*error.marker());
     let span = span_between(text, at, at);
-    let (code, help) = match error.kind() {
+    let invalid = format!("this is not valid YAML: {}", error.info());
+    let (code, message, help) = match error.kind() {
         ErrorKind::TabNotAllowed
         | ErrorKind::TabInBlockIndentation
         | ErrorKind::TabInIndentation
-        | ErrorKind::TabAtBlockScalarStart => ("tab", Some("indent by spaces: YAML does not allow tabs there")),
-        ErrorKind::UnknownAnchor => ("unknown-alias", Some("an alias `*name` needs an anchor `&name` before it")),
-        ErrorKind::RecursionLimitExceeded => ("nested-too-deep", Some("the language itself needs fewer than 10 levels")),
+        | ErrorKind::TabAtBlockScalarStart => {
+            ("tab", "a tab stands where YAML wants spaces".to_owned(), "indent by spaces")
+        }
+        ErrorKind::UnknownAnchor => {
+            let rest = text.get(span.offset..).unwrap_or("");
+            let name = rest.trim_start_matches('*').split(|c: char| c.is_whitespace() || ",]}".contains(c)).next();
+            let message = format!("there is no anchor `&{}` before this", shown(name.unwrap_or("")));
+            ("unknown-alias", message, "`*name` repeats a value that was marked by `&name`")
+        }
+        ErrorKind::RecursionLimitExceeded => {
+            let message = format!("values are nested more than {MAX_DEPTH} deep");
+            ("nested-too-deep", message, "the language itself needs fewer than 10 levels")
+        }
         ErrorKind::UnclosedFlowCollection { .. }
         | ErrorKind::UnexpectedEofFlowMapping
-        | ErrorKind::UnexpectedEofFlowSequence => ("yaml", Some("close the bracket that was opened")),
-        ErrorKind::UnclosedQuotedScalar => ("yaml", Some("close the quotes that were opened")),
+        | ErrorKind::UnexpectedEofFlowSequence
+        | ErrorKind::ExpectedFlowMappingSeparator
+        | ErrorKind::ExpectedFlowSequenceSeparator => {
+            ("yaml", invalid, "a bracket before this place is not closed, or a `,` is missing")
+        }
+        ErrorKind::UnclosedQuotedScalar => ("yaml", invalid, "close the quotes that were opened"),
         ErrorKind::UnexpectedCharacter { character: '@' | '`' | '%' } => {
-            ("yaml", Some("a value that begins with this character needs quotes"))
+            ("yaml", invalid, "a value that begins with this character needs quotes")
         }
-        ErrorKind::InvalidSimpleKey | ErrorKind::SimpleKeyExpected | ErrorKind::ExpectedBlockMappingKey => {
-            ("yaml", Some("look at the indentation, at a missing `:`, and for a `: ` inside a value without quotes"))
+        ErrorKind::MappingValueNotAllowed => {
+            let help = "if the value holds a `: `, put it in quotes; else look at the indentation";
+            ("yaml", "this is not valid YAML: there is a second `:` here".to_owned(), help)
         }
-        ErrorKind::InvalidIndentation => ("yaml", Some("keys of one mapping must begin in the same column")),
-        _ => ("yaml", None),
+        ErrorKind::InvalidIndentation | ErrorKind::ExpectedBlockMappingKey => {
+            ("yaml", invalid, "keys of one mapping begin in the same column; lists and mappings cannot be mixed")
+        }
+        ErrorKind::InvalidSimpleKey | ErrorKind::SimpleKeyExpected => {
+            ("yaml", invalid, "look for a missing `:` after a key, and for lines that are indented wrongly")
+        }
+        _ => return Diagnostic::error("yaml", span, invalid),
     };
-    Diagnostic::error(code, span, format!("this is not valid YAML: {}", error.info()))
-        .maybe_help(help.map(str::to_owned))
+    Diagnostic::error(code, span, message).help(help)
 }

@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
+use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::transform_subschemas;
-use schemars::Schema;
 use serde_json::{Map, Value};
 
 use super::raw;
@@ -21,7 +21,8 @@ pub(super) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.untagged_enum_variant_titles = false;
     });
-    let mut schema = settings.with_transform(no_null as fn(&mut Schema)).into_generator().into_root_schema_for::<raw::Pipeline>();
+    let mut schema =
+        settings.with_transform(no_null as fn(&mut Schema)).into_generator().into_root_schema_for::<raw::Pipeline>();
     schema.insert("title".to_owned(), "orchestrator pipeline".into());
     schema.to_value()
 });
@@ -37,7 +38,8 @@ fn no_null(schema: &mut Schema) {
             object.insert("type".to_owned(), only);
         }
     }
-    let is_null = |part: &Value| part.get("type").is_some_and(|word| word == "null") && part.get("description").is_none();
+    let is_null =
+        |part: &Value| part.get("type").is_some_and(|word| word == "null") && part.get("description").is_none();
     if let Some(Value::Array(parts)) = object.get_mut("anyOf") {
         parts.retain(|part| !is_null(part));
         if let [Value::Object(only)] = parts.as_slice() {

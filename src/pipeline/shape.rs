@@ -50,14 +50,15 @@ impl Shape<'_> {
         if is_free(schema) {
             return Some(json(node));
         }
-        if node.is_null() {
+        let parts = schema.get("anyOf").and_then(Value::as_array);
+        if node.is_null() && !parts.is_some_and(|parts| parts.iter().map(resolve).any(is_free)) {
             self.no_value(schema, at, label);
             return empty_object(schema);
         }
         if let Some(format) = schema.get("x-format").and_then(Value::as_str) {
             return self.formatted(format, schema, at, label);
         }
-        if let Some(parts) = schema.get("anyOf").and_then(Value::as_array) {
+        if let Some(parts) = parts {
             return self.one_of(schema, parts, at, label);
         }
         if let Some(words) = words(schema) {
@@ -80,8 +81,10 @@ impl Shape<'_> {
         let help = match schema.get("x-format").and_then(Value::as_str) {
             Some("text" | "template") => "write `\"\"` for an empty text".to_owned(),
             Some(_) | None => match schema.get("type").and_then(Value::as_str) {
-                Some("object") if schema.get("required").is_none() => "write `{}`, or remove the key".to_owned(),
-                Some("array") => "write `[]`, or remove the key".to_owned(),
+                Some("object") if schema.get("required").is_none() => {
+                    format!("write `{}: {{}}`, or remove it", label.key)
+                }
+                Some("array") => format!("write `{}: []`, or remove it", label.key),
                 Some(_) | None => format!("write {}, or remove the key", describe(schema)),
             },
         };
@@ -94,17 +97,17 @@ impl Shape<'_> {
             (Some("array"), Content::Scalar { text, .. }) if !text.contains(['\n', ',', '[']) => {
                 Some(format!("write `[{}]`", shown(text)))
             }
-            (Some("boolean"), Content::Scalar { text, .. }) => {
-                match text.to_ascii_lowercase().as_str() {
-                    "yes" | "on" | "y" | "true" | "1" => Some("write `true`".to_owned()),
-                    "no" | "off" | "n" | "false" | "0" => Some("write `false`".to_owned()),
-                    _ => None,
-                }
-            }
-            (Some("integer" | "number"), Content::Scalar { text, plain: false }) if super::tree::number(text).is_some() => {
+            (Some("boolean"), Content::Scalar { text, .. }) => match text.to_ascii_lowercase().as_str() {
+                "yes" | "on" | "y" | "true" | "1" => Some("write `true`".to_owned()),
+                "no" | "off" | "n" | "false" | "0" => Some("write `false`".to_owned()),
+                _ => None,
+            },
+            (Some("integer" | "number"), Content::Scalar { text, plain: false })
+                if super::tree::number(text).is_some() =>
+            {
                 Some("remove the quotes".to_owned())
             }
-            (Some("object"), Content::List(_)) => Some("write its keys without the `-` before them".to_owned()),
+            (Some("object"), Content::List(items)) => Some(instead_of_list(schema, items)),
             (Some("object"), Content::Scalar { .. }) => properties(schema)
                 .map(|known| format!("its keys are {}", list(known.keys().map(String::as_str), "and"))),
             _ => None,
@@ -229,7 +232,9 @@ impl Shape<'_> {
         let (min, max) = (bound("minItems"), bound("maxItems"));
         if min.is_some_and(|min| items.len() < min) || max.is_some_and(|max| items.len() > max) {
             let message = match (min, max) {
-                (Some(min), Some(max)) if min == max => format!("{label} must hold {min} values, found {}", items.len()),
+                (Some(min), Some(max)) if min == max => {
+                    format!("{label} must hold {min} values, found {}", items.len())
+                }
                 (_, Some(max)) if items.len() > max => format!("{label} can hold {max} values, found {}", items.len()),
                 _ => format!("{label} is empty"),
             };
@@ -250,7 +255,7 @@ impl Shape<'_> {
         };
         let nothing = Map::new();
         let known = properties(schema).unwrap_or(&nothing);
-        let others = schema.get("additionalProperties").filter(|others| others.is_object());
+        let others = schema.get("additionalProperties").filter(|others| **others != Value::Bool(false));
         let mut out = Map::new();
         for entry in entries {
             let here = at.entry(entry);
@@ -329,7 +334,8 @@ fn unknown_key_help(known: &Map<String, Value>, key: &str) -> String {
 }
 
 /// What other systems call our keys.
-const FOREIGN: [(&str, &str); 30] = [
+const FOREIGN: [(&str, &str); 31] = [
+    ("retries", "retry"),
     ("script", "run"),
     ("steps", "run"),
     ("cmd", "run"),
@@ -400,7 +406,11 @@ fn rule(format: &str, text: &str, label: Label<'_>) -> Result<(), Broken> {
         "name" if !is_name(text) => {
             let help = "names have lower-case letters, digits and `-`, at most 63, and do not begin with `-`";
             let better = tidy_name(text).map(|name| format!("{help}; `{name}` would do"));
-            Err(("bad-name", format!("{label}: `{}` is not a valid name", shown(text)), better.or(Some(help.to_owned()))))
+            Err((
+                "bad-name",
+                format!("{label}: `{}` is not a valid name", shown(text)),
+                better.or(Some(help.to_owned())),
+            ))
         }
         "variable" if !is_variable(text) => broken(
             "bad-name",
@@ -436,7 +446,8 @@ fn script(text: &str, label: Label<'_>) -> Result<(), Broken> {
     if let Some(found) = substitute::ours(text) {
         let variable = substitute::variable_of(found);
         let message = format!("{label}: `{found}` is not put into scripts");
-        let help = format!("use the variable: `\"${variable}\"`. Pasting values into a shell line lets them run as code");
+        let help =
+            format!("use the variable: `\"${variable}\"`. Pasting values into a shell line lets them run as code");
         return Err(("substitution-in-script", message, Some(help)));
     }
     Ok(())
@@ -478,7 +489,8 @@ fn is_variable_part(text: &str) -> bool {
 
 /// The nearest valid name.
 fn tidy_name(text: &str) -> Option<String> {
-    let mapped: String = text.chars().take(63).map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let mapped: String =
+        text.chars().take(63).map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     let trimmed = mapped.trim_matches('-');
     is_name(trimmed).then(|| trimmed.to_owned())
 }
@@ -545,6 +557,25 @@ fn describe(schema: &Value) -> String {
         },
     };
     word.to_owned()
+}
+
+/// What to write instead of a list where a mapping is wanted.
+fn instead_of_list(schema: &Value, items: &[Node]) -> String {
+    let names_are_free = schema.get("additionalProperties").is_some_and(Value::is_object);
+    let first_name = items.first().and_then(|item| match &item.content {
+        Content::Map(entries) => {
+            entries.iter().find(|entry| entry.key.text == "name").map(|entry| &entry.value.content)
+        }
+        scalar @ Content::Scalar { .. } => Some(scalar),
+        Content::List(_) => None,
+    });
+    match first_name {
+        Some(Content::Scalar { text, .. }) if names_are_free => match text.split_once('=') {
+            Some((name, value)) => format!("write `{}: \"{}\"`", shown(name), shown(value)),
+            None => format!("write the name as a key: `{}:`", shown(text)),
+        },
+        Some(_) | None => "write its keys without the `-` before them".to_owned(),
+    }
 }
 
 /// The numbers that a schema allows, in words.

@@ -99,15 +99,40 @@ pub struct Param {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ParamKind {
     /// Text.
-    String { default: Option<String> },
+    String {
+        /// Value if none is given.
+        default: Option<String>,
+    },
     /// Whole number.
-    Integer { default: Option<i64>, min: Option<i64>, max: Option<i64> },
+    Integer {
+        /// Value if none is given.
+        default: Option<i64>,
+        /// Smallest value.
+        min: Option<i64>,
+        /// Largest value.
+        max: Option<i64>,
+    },
     /// Number.
-    Number { default: Option<f64>, min: Option<f64>, max: Option<f64> },
+    Number {
+        /// Value if none is given.
+        default: Option<f64>,
+        /// Smallest value.
+        min: Option<f64>,
+        /// Largest value.
+        max: Option<f64>,
+    },
     /// `true` or `false`.
-    Boolean { default: Option<bool> },
+    Boolean {
+        /// Value if none is given.
+        default: Option<bool>,
+    },
     /// One of a list.
-    Choice { default: Option<String>, choices: Vec<String> },
+    Choice {
+        /// Value if none is given.
+        default: Option<String>,
+        /// What to choose from.
+        choices: Vec<String>,
+    },
 }
 
 /// How the model API is started.
@@ -252,7 +277,12 @@ pub enum ImageSource {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
     /// Steps, with the shell to run them by (`None`: bash where it exists, else sh).
-    Run { steps: Vec<Step>, shell: Option<Vec<String>> },
+    Run {
+        /// Steps, in order.
+        steps: Vec<Step>,
+        /// Shell to run them by.
+        shell: Option<Vec<String>>,
+    },
     /// The image's own entrypoint with these arguments.
     Command(Vec<String>),
 }
@@ -610,11 +640,28 @@ pub enum Generator {
     /// Closed model: each user waits for its answer, then sends the next.
     Users(u32),
     /// Open model: requests a second, sent at their times whatever comes back.
-    Rate { per_second: f64, max_in_flight: u32 },
+    Rate {
+        /// Requests a second.
+        per_second: f64,
+        /// Requests under way at once, at most.
+        max_in_flight: u32,
+    },
     /// Locust, headless.
-    Locust { file: String, users: u32, spawn_rate: f64 },
+    Locust {
+        /// Path of the script.
+        file: String,
+        /// Users.
+        users: u32,
+        /// Users started in a second.
+        spawn_rate: f64,
+    },
     /// k6 with its JSON summary.
-    K6 { file: String, users: u32 },
+    K6 {
+        /// Path of the script.
+        file: String,
+        /// Users.
+        users: u32,
+    },
 }
 
 /// One kind of request under load.

@@ -33,7 +33,12 @@ pub fn duration(text: &str) -> Result<Duration, UnitError> {
     let mut rest = text.trim();
     if let Ok(bare) = rest.parse::<f64>() {
         let message = format!("`{}` has no unit", shown(rest));
-        return Err(UnitError::new(message, format!("write `{bare}s`, `{bare}m` or `{bare}h`")));
+        let help = if bare >= 100.0 {
+            format!("write `{bare}ms`, `{bare}s` or `{bare}m`")
+        } else {
+            format!("write `{bare}s`, `{bare}m` or `{bare}h`")
+        };
+        return Err(UnitError::new(message, help));
     }
     let mut seconds = 0.0;
     let mut next_unit = 0;
@@ -123,7 +128,8 @@ pub fn size(text: &str) -> Result<u64, UnitError> {
 /// [`UnitError`] if it is not a number with `%`.
 pub fn percent(text: &str) -> Result<f64, UnitError> {
     let text = text.trim();
-    let wrong = || UnitError::new(format!("`{}` is not a share", shown(text)), "shares are written like `1%` or `0.5%`");
+    let wrong =
+        || UnitError::new(format!("`{}` is not a share", shown(text)), "shares are written like `1%` or `0.5%`");
     match split_number(text) {
         (Some(value), unit) if unit.trim() == "%" => Ok(value / 100.0),
         (Some(value), "") => {

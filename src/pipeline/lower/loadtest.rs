@@ -72,8 +72,7 @@ fn scenario(raw: &raw::Loadtest, at: At<'_>, cx: &mut Cx<'_>) -> Option<Vec<Scen
 
 /// Who makes the load: exactly one of four keys.
 fn generator(raw: &raw::Loadtest, at: At<'_>, cx: &mut Cx<'_>) -> Option<Generator> {
-    let present: Vec<&str> =
-        ["locust", "k6", "users", "rate"].into_iter().filter(|key| at.get(key).exists()).collect();
+    let present: Vec<&str> = ["locust", "k6", "users", "rate"].into_iter().filter(|key| at.get(key).exists()).collect();
     if let [first, second, ..] = present[..] {
         let help = match (first, second) {
             ("locust" | "k6", "users") => format!("write `{first}: {{ file: ..., users: ... }}`"),
@@ -82,9 +81,13 @@ fn generator(raw: &raw::Loadtest, at: At<'_>, cx: &mut Cx<'_>) -> Option<Generat
             (_, _) => "keep one of them".to_owned(),
         };
         cx.push(
-            Diagnostic::error("two-generators", at.get(second).key_span(), format!("`{first}` and `{second}` exclude each other"))
-                .related(at.get(first).key_span(), "the other one")
-                .help(help),
+            Diagnostic::error(
+                "two-generators",
+                at.get(second).key_span(),
+                format!("`{first}` and `{second}` exclude each other"),
+            )
+            .related(at.get(first).key_span(), "the other one")
+            .help(help),
         );
         return None;
     }
@@ -132,7 +135,8 @@ fn thresholds(raw: &raw::Loadtest, at: At<'_>, names: &[String], built_in: bool,
                     cx.push(Diagnostic::error("unknown-request", here.key_span(), message).help(one_of(key, names)));
                     continue;
                 }
-                let limits = limits.iter().filter_map(|(metric, limit)| threshold(metric, &limit.0, here.get(metric), &[], cx));
+                let limits =
+                    limits.iter().filter_map(|(metric, limit)| threshold(metric, &limit.0, here.get(metric), &[], cx));
                 by_request.insert(key.clone(), limits.collect());
             }
         }
@@ -162,7 +166,12 @@ fn threshold(key: &str, text: &str, at: At<'_>, names: &[String], cx: &mut Cx<'_
     let upper = matches!(found.comparison, Comparison::Lt | Comparison::Le);
     let wants_upper = metric != LoadMetric::Rps;
     if upper != wants_upper {
-        let message = format!("`{key}: {}` passes when it is {}", shown(&found.text), if upper { "slow" } else { "bad" });
+        let when = match metric {
+            LoadMetric::FailureRate => "requests fail",
+            LoadMetric::Quantile(_) | LoadMetric::Max => "answers are slow",
+            LoadMetric::Rps => "few requests are answered",
+        };
+        let message = format!("`{key}: {}` passes when {when}", shown(&found.text));
         let sign = if wants_upper { "<" } else { ">" };
         cx.push(Diagnostic::warning("odd-threshold", at.span(), message).help(format!("did you mean `{sign}`?")));
     }

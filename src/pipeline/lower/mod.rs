@@ -170,7 +170,8 @@ impl Cx<'_> {
             if let Some(param) = self.params.iter().find(|param| substitute::variable("PARAM", param) == *name) {
                 let message = format!("the variable `{name}` is set by the parameter `{param}`");
                 self.push(
-                    Diagnostic::error("reserved-name", value_at.key_span(), message).help("choose another name, or remove it"),
+                    Diagnostic::error("reserved-name", value_at.key_span(), message)
+                        .help("choose another name, or remove it"),
                 );
             }
             env.insert(name.clone(), self.template(value, value_at));
@@ -210,7 +211,8 @@ impl Cx<'_> {
         // Below this no container engine starts a container.
         let least = 6 << 20;
         if memory_bytes.is_some_and(|bytes| bytes < least) {
-            let diagnostic = Diagnostic::error("out-of-range", at.get("memory").span(), "`memory` must be at least `6MiB`");
+            let diagnostic =
+                Diagnostic::error("out-of-range", at.get("memory").span(), "`memory` must be at least `6MiB`");
             self.push(diagnostic);
         }
         Resources { cpus: raw.cpus, memory_bytes, pids: raw.pids, gpus: raw.gpus }
@@ -222,10 +224,11 @@ impl Cx<'_> {
             return StageName::new(text).ok();
         }
         let message = format!("there is no stage `{}`", shown(text));
-        let help = did_you_mean(text, self.stage_names.iter().copied()).unwrap_or_else(|| match self.stage_names.len() {
-            0..=12 => format!("stages are {}", list(self.stage_names.iter().copied(), "and")),
-            count => format!("there are {count} stages, and none has a name like it"),
-        });
+        let help =
+            did_you_mean(text, self.stage_names.iter().copied()).unwrap_or_else(|| match self.stage_names.len() {
+                0..=12 => format!("stages are {}", list(self.stage_names.iter().copied(), "and")),
+                count => format!("there are {count} stages, and none has a name like it"),
+            });
         self.push(Diagnostic::error("unknown-stage", at.span(), message).help(help));
         None
     }

@@ -85,8 +85,12 @@ fn deploy(raw: Option<&raw::Deploy>, at: At<'_>, cx: &mut Cx<'_>) -> Option<Depl
     let strategy_at = at.get("strategy");
     let later = |word: &str, cx: &mut Cx<'_>| {
         cx.push(
-            Diagnostic::error("later-version", strategy_at.span(), format!("the strategy `{word}` comes in a later version"))
-                .help("use `replace`, which brings the old one back if the new one fails, or `none`"),
+            Diagnostic::error(
+                "later-version",
+                strategy_at.span(),
+                format!("the strategy `{word}` comes in a later version"),
+            )
+            .help("use `replace`, which brings the old one back if the new one fails, or `none`"),
         );
         None
     };

@@ -1,7 +1,7 @@
 //! The model API.
 
-use super::stage::{Shared, WorkParts, image, work};
 use super::Cx;
+use super::stage::{Shared, WorkParts, image, work};
 use crate::pipeline::diagnostic::Diagnostic;
 use crate::pipeline::raw;
 use crate::pipeline::tree::At;

@@ -97,7 +97,8 @@ pub(super) fn stage(name: &str, raw: &raw::Stage, at: At<'_>, shared: &Shared<'_
     all_services.extend(services(raw.services.as_ref(), at.get("services"), cx).unwrap_or_default());
     let mut cache = shared.cache.clone();
     add_missing(&mut cache, caches(raw.cache.as_deref().unwrap_or(&[]), at.get("cache"), cx));
-    let network = raw.network.or_else(|| defaults.and_then(|defaults| defaults.network)).map_or(Network::Default, network);
+    let network =
+        raw.network.or_else(|| defaults.and_then(|defaults| defaults.network)).map_or(Network::Default, network);
     no_services_without_network(network, raw, at, cx);
     let kind = kind(raw, at, cx);
     let is_promote = raw.promote.is_some();
@@ -275,7 +276,8 @@ pub(super) fn work(parts: &WorkParts<'_>, own_shell: bool, at: At<'_>, cx: &mut 
         return None;
     }
     if own_shell && !at.get("run").exists() {
-        let diagnostic = Diagnostic::error("no-meaning-here", at.get("shell").key_span(), "`shell` without `run` has no meaning");
+        let diagnostic =
+            Diagnostic::error("no-meaning-here", at.get("shell").key_span(), "`shell` without `run` has no meaning");
         cx.push(diagnostic.help("remove it"));
     }
     if let Some(command) = parts.command {

@@ -22,8 +22,9 @@ pub(super) fn train(raw: &raw::Train, stage_at: At<'_>, works: bool, cx: &mut Cx
     }
     if !works && !has_linfa && !stage_at.get("run").exists() && !stage_at.get("command").exists() {
         cx.push(
-            Diagnostic::error("nothing-to-do", at.key_span(), "nothing trains the model")
-                .help("add `run` with a training script to the stage, or `linfa` under `train` for the built-in trainer"),
+            Diagnostic::error("nothing-to-do", at.key_span(), "nothing trains the model").help(
+                "add `run` with a training script to the stage, or `linfa` under `train` for the built-in trainer",
+            ),
         );
         return None;
     }
@@ -91,7 +92,9 @@ fn linfa(raw: &raw::Linfa, at: At<'_>, cx: &mut Cx<'_>) -> Option<Linfa> {
     let drop: Vec<String> = raw.drop.iter().map(|text| text.0.clone()).collect();
     if let Some(index) = target.as_ref().and_then(|target| drop.iter().position(|column| column == target)) {
         let message = "the column to predict cannot be left out";
-        cx.push(Diagnostic::error("two-values", at.get("drop").item(index).span(), message).help("remove it from `drop`"));
+        cx.push(
+            Diagnostic::error("two-values", at.get("drop").item(index).span(), message).help("remove it from `drop`"),
+        );
     }
     Some(Linfa {
         data: raw.data.as_ref()?.0.clone(),

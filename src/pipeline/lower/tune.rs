@@ -3,8 +3,8 @@
 use indexmap::IndexMap;
 use serde_json::json;
 
-use super::promote::goal;
 use super::Cx;
+use super::promote::goal;
 use crate::pipeline::diagnostic::Diagnostic;
 use crate::pipeline::raw;
 use crate::pipeline::substitute;
@@ -100,7 +100,10 @@ fn search_space(
     };
     if algorithm == raw::TuneAlgorithm::Grid && matches!(key, "float" | "log") {
         let message = format!("`grid` tries all values, and `{key}` has no end of them");
-        cx.push(Diagnostic::error("endless-grid", at.get(key).key_span(), message).help("use `choice`, or another algorithm"));
+        cx.push(
+            Diagnostic::error("endless-grid", at.get(key).key_span(), message)
+                .help("use `choice`, or another algorithm"),
+        );
     }
     match (key, raw) {
         ("int", raw::SearchSpace { int: Some(range), .. }) => match range[..] {
@@ -135,7 +138,8 @@ fn early_stopping(raw: &raw::EarlyStopping, at: At<'_>, cx: &mut Cx<'_>) -> Opti
         ),
         (both, _) => {
             if !cx.sink.has_error_in(at.whole()) {
-                let message = if both.is_some() { "`median` and `asha` exclude each other" } else { "there is no rule here" };
+                let message =
+                    if both.is_some() { "`median` and `asha` exclude each other" } else { "there is no rule here" };
                 cx.push(
                     Diagnostic::error("two-values", at.key_span(), message)
                         .help("write `{ median: { min_trials: 5 } }` or `{ asha: {} }`"),

@@ -10,8 +10,9 @@ mod stage;
 mod text;
 
 pub(crate) use kinds::{
-    Approval, BetterIf, Deploy, EarlyStopping, Expect, Finding, Goal, Guardrail, JsonExpectation, Linfa, LinfaAlgorithm,
-    Loadtest, Loss, PairedTest, Promote, SearchSpace, Strategy, Task, TestApi, ThresholdLine, Train, Tune, TuneAlgorithm,
+    Approval, BetterIf, Deploy, EarlyStopping, Expect, Finding, Goal, Guardrail, JsonExpectation, Linfa,
+    LinfaAlgorithm, Loadtest, Loss, PairedTest, Promote, SearchSpace, Strategy, Task, TestApi, ThresholdLine, Train,
+    Tune, TuneAlgorithm,
 };
 pub(crate) use stage::{
     AutoWord, Build, Defaults, Matrix, NetworkWord, OnInterruptWord, Ready, Resources, Retry, RetryWord, Run, Serve,

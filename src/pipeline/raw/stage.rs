@@ -397,4 +397,3 @@ pub(crate) enum ServePort {
 pub(crate) enum AutoWord {
     Auto,
 }
-
