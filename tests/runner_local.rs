@@ -17,7 +17,7 @@ use orchestrator::runner::{Runner, RunnerError, Signal, UnitStatus};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::runner_contract::{local_runner, read_all, spec, steps};
+use crate::runner_contract::{local_runner, read_all, read_until, spec, steps};
 
 /// The variable that makes [`helper`] one of the processes below, in place of a test.
 pub const HELPER: &str = "ORCHESTRATOR_TEST_HELPER";
@@ -253,14 +253,16 @@ async fn a_killed_shim_is_a_lost_unit_and_its_processes_end() {
     let runner = local_runner(root.path());
     let unit = spec("lost", steps(&["echo one; setsid sleep 300 & (trap '' TERM HUP; env -i sleep 300) & sleep 300"]));
     runner.create(&unit, None).await.expect("created");
-    let output = runner.start(&unit.name).await.expect("started");
+    let mut output = runner.start(&unit.name).await.expect("started");
+    // What is still in a pipe when its shim is killed is lost with it.
+    read_until(&mut output, "one\n").await;
     while processes_marked(root.path(), "unit").len() < 3 {
         // They come one after the other.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     kill_shim(root.path());
     // The runner that reads the output notices by itself.
-    assert_eq!(read_all(output).await.text(), "one\n");
+    assert_eq!(read_all(output).await.text(), "");
     assert_eq!(processes_marked(root.path(), "unit"), []);
     assert_eq!(runner.wait(&unit.name).await.expect("status"), UnitStatus::Lost);
     assert_eq!(local_runner(root.path()).status(&unit.name).await.expect("status"), UnitStatus::Lost);
