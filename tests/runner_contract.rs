@@ -8,7 +8,7 @@ use std::path::Path;
 use orchestrator::runner::Runner;
 use orchestrator::runner::local::{LocalRunner, LocalSettings};
 
-pub use bench::{Bench, read_all, spec, steps};
+pub use bench::{Bench, read_all, read_until, spec, steps};
 
 /// Runs all cases. `restart_runner` makes a further value of the same runner, as after a restart of the program.
 pub async fn contract(runner: &dyn Runner, image: Option<&str>, restart_runner: &dyn Fn() -> Box<dyn Runner>) {

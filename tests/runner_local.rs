@@ -17,7 +17,7 @@ use orchestrator::runner::{Runner, RunnerError, Signal, UnitStatus};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::runner_contract::{local_runner, read_all, spec, steps};
+use crate::runner_contract::{local_runner, read_all, read_until, spec, steps};
 
 /// The variable that makes [`helper`] one of the processes below, in place of a test.
 pub const HELPER: &str = "ORCHESTRATOR_TEST_HELPER";
@@ -68,9 +68,8 @@ struct Row {
 fn journal(root: &Path) -> BTreeMap<usize, Row> {
     let text = fs::read_to_string(root.join("journal")).unwrap_or_default();
     let mut rows: BTreeMap<usize, Row> = BTreeMap::new();
-    // A last line without its end was not committed.
-    for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
-        let (number, what) = line.trim_end().split_once(' ').expect("two words");
+    for line in text.lines() {
+        let (number, what) = line.split_once(' ').expect("two words");
         let row = rows.entry(number.parse().expect("a number")).or_default();
         match what {
             "launched" => row.launched = true,
@@ -86,9 +85,6 @@ async fn engine(root: &Path, finish: bool) {
     let runner = local_runner(&root.join("local"));
     let rows = journal(root);
     let mut file = OpenOptions::new().create(true).append(true).open(root.join("journal")).expect("journal");
-    if fs::read(root.join("journal")).expect("journal").last().is_some_and(|&last| last != b'\n') {
-        file.write_all(b"0 torn\n").expect("journal");
-    }
     println!("ready");
     let open: Vec<usize> = rows.iter().filter(|(_, row)| row.settled.is_none()).map(|(number, _)| *number).collect();
     for number in open {
@@ -102,13 +98,18 @@ async fn engine(root: &Path, finish: bool) {
     }
 }
 
+/// One write, which a kill cannot tear.
+fn commit(journal: &mut fs::File, number: usize, what: &str) {
+    journal.write_all(format!("{number} {what}\n").as_bytes()).expect("journal");
+}
+
 async fn settle(runner: &LocalRunner, root: &Path, number: usize, launched: bool, journal: &mut fs::File) {
     let effects = root.join("effects");
     let script = format!("echo {number} >> '{}'; echo line {number}", effects.display());
     let unit = spec(&format!("unit-{number}"), sh(&script));
     if !launched {
         runner.create(&unit, None).await.expect("created");
-        writeln!(journal, "{number} launched").expect("journal");
+        commit(journal, number, "launched");
     }
     let output = loop {
         match runner.start(&unit.name).await {
@@ -129,7 +130,7 @@ async fn settle(runner: &LocalRunner, root: &Path, number: usize, launched: bool
         UnitStatus::Lost => "lost".to_owned(),
         status => format!("wrong {status:?} {written:?}"),
     };
-    writeln!(journal, "{number} {outcome}").expect("journal");
+    commit(journal, number, &outcome);
     runner.remove(&unit.name).await.expect("removed");
 }
 
@@ -214,11 +215,11 @@ async fn two_hundred_kills_of_the_engine_lose_nothing_and_do_nothing_twice() {
     let effects = effects(root.path());
     println!("{} units under 200 kills", rows.len());
     assert!(rows.len() >= 20, "the engine came forward: {}", rows.len());
-    for (number, row) in rows.iter().filter(|(number, _)| **number > 0) {
+    for (number, row) in &rows {
         assert_eq!(row.settled.as_deref(), Some("exit 0"), "unit {number}");
         assert_eq!(effects.get(number), Some(&1), "effect of unit {number}");
     }
-    assert_eq!(effects.len(), rows.keys().filter(|number| **number > 0).count(), "no effect without a launch");
+    assert_eq!(effects.len(), rows.len(), "no effect without a launch");
     assert_nothing_is_left(root.path()).await;
 }
 
@@ -228,7 +229,7 @@ async fn kills_of_engine_and_shims_are_told_as_they_are() {
     let lost = rows.values().filter(|row| row.settled.as_deref() == Some("lost")).count();
     println!("{} units, {lost} of them lost", rows.len());
     let effects = effects(root.path());
-    for (number, row) in rows.iter().filter(|(number, _)| **number > 0) {
+    for (number, row) in &rows {
         let count = effects.get(number).copied().unwrap_or(0);
         match row.settled.as_deref() {
             Some("exit 0") => assert_eq!(count, 1, "unit {number}"),
@@ -252,14 +253,16 @@ async fn a_killed_shim_is_a_lost_unit_and_its_processes_end() {
     let runner = local_runner(root.path());
     let unit = spec("lost", steps(&["echo one; setsid sleep 300 & (trap '' TERM HUP; env -i sleep 300) & sleep 300"]));
     runner.create(&unit, None).await.expect("created");
-    let output = runner.start(&unit.name).await.expect("started");
+    let mut output = runner.start(&unit.name).await.expect("started");
+    // What is still in a pipe when its shim is killed is lost with it.
+    read_until(&mut output, "one\n").await;
     while processes_marked(root.path(), "unit").len() < 3 {
         // They come one after the other.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     kill_shim(root.path());
     // The runner that reads the output notices by itself.
-    assert_eq!(read_all(output).await.text(), "one\n");
+    assert_eq!(read_all(output).await.text(), "");
     assert_eq!(processes_marked(root.path(), "unit"), []);
     assert_eq!(runner.wait(&unit.name).await.expect("status"), UnitStatus::Lost);
     assert_eq!(local_runner(root.path()).status(&unit.name).await.expect("status"), UnitStatus::Lost);
@@ -285,6 +288,28 @@ async fn many_starts_at_once_start_once() {
     let mut won: Vec<_> = won.collect();
     assert_eq!(won.len(), 1);
     assert_eq!(read_all(won.remove(0)).await.text(), "ran\n");
+    runner.remove(&unit.name).await.expect("removed");
+}
+
+#[tokio::test]
+async fn a_second_shim_does_nothing_even_when_the_first_is_gone() {
+    let root = tempfile::tempdir().expect("folder");
+    let runner = local_runner(root.path());
+    let effect = root.path().join("effect");
+    let unit = spec("twice", sh(&format!("echo ran >> '{}'", effect.display())));
+    runner.create(&unit, None).await.expect("created");
+    let folder = root.path().join("units/twice");
+    let launch = fs::read(folder.join("launch.json")).expect("there before the start");
+    read_all(runner.start(&unit.name).await.expect("started")).await;
+    fs::write(folder.join("launch.json"), launch).expect("put back");
+    for _ in 0..2 {
+        let second = Process::new(env!("CARGO_BIN_EXE_orchestrator")).arg("shim").arg(&folder).output().expect("shim");
+        assert_eq!(String::from_utf8_lossy(&second.stdout).trim(), "already");
+        // The second time round, what said how it ended is gone too.
+        fs::remove_file(folder.join("exit")).ok();
+    }
+    assert_eq!(fs::read_to_string(&effect).expect("file"), "ran\n");
+    assert_eq!(runner.status(&unit.name).await.expect("status"), UnitStatus::Lost);
     runner.remove(&unit.name).await.expect("removed");
 }
 
