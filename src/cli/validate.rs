@@ -141,3 +141,9 @@ mod tests {
         assert!(usual_files(temporary(&[]).path()).is_err());
     }
 }
+
+/// Prints diagnostics for people, with excerpts of the file.
+pub fn print(found: &[Diagnostic], bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    anstream::eprint!("{}", pipeline::render(found, &text, Colour::Always));
+}
