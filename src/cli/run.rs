@@ -253,7 +253,10 @@ async fn sweep(engine: &Arc<Engine>, pipeline: &Pipeline, chosen: Option<&str>) 
     let images = pipeline.stages.values().any(|stage| stage.image.is_some() && stage.work.is_some())
         || pipeline.serve.as_ref().is_some_and(|serve| serve.image.is_some());
     if chosen == Some("docker") || (images && chosen.is_none()) {
-        let docker = engine.runners.docker().await.map_err(crate::engine::EngineError::from)?;
+        let docker = engine.runners.docker().await.map_err(crate::engine::EngineError::from).context(
+            "this pipeline names images, which need a container engine (`--runner local` runs its scripts on this machine \
+             instead)",
+        )?;
         gc::sweep(engine, docker.as_ref()).await?;
     }
     Ok(())

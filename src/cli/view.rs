@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::{text, tree};
@@ -70,14 +70,15 @@ pub async fn watch(
         }
     });
     let mut followers = JoinSet::new();
-    let mut open: BTreeMap<(NodeKey, u32), watch::Sender<bool>> = BTreeMap::new();
+    let mut open: BTreeMap<(NodeKey, u32), Followed> = BTreeMap::new();
     loop {
         match notices.recv().await {
             Ok(notice) => {
                 if let Notice::Event { event, .. } = &notice
                     && style != Style::Json
+                    && follow(&engine, build, event, &mut open, &mut followers, &sender)
                 {
-                    follow(&engine, build, event, &mut open, &mut followers, &sender);
+                    continue;
                 }
                 if sender.send(Seen::Notice(Box::new(notice))).await.is_err() {
                     break;
@@ -96,16 +97,26 @@ pub async fn watch(
     let _ = show.await;
 }
 
+/// A log that is followed.
+struct Followed {
+    /// Says that the log is whole.
+    over: watch::Sender<bool>,
+    /// Takes the attempt's last event, which is shown after its last line.
+    last: oneshot::Sender<Notice>,
+}
+
+/// Follows the log of an attempt that begins. Answers whether the event was handed to a follower.
 fn follow(
     engine: &Engine,
     build: BuildId,
     stamped: &Stamped,
-    open: &mut BTreeMap<(NodeKey, u32), watch::Sender<bool>>,
+    open: &mut BTreeMap<(NodeKey, u32), Followed>,
     followers: &mut JoinSet<()>,
     sender: &mpsc::Sender<Seen>,
-) {
+) -> bool {
     let mut start = |node: &NodeKey, attempt: u32| {
         let (over, ended) = watch::channel(false);
+        let (last, end) = oneshot::channel();
         let mut follow = Follow::new(&engine.paths.log(build, node, attempt), 0, ended);
         let (node_key, sender) = (node.clone(), sender.clone());
         followers.spawn(async move {
@@ -114,29 +125,37 @@ fn follow(
                     break;
                 }
             }
+            if let Ok(notice) = end.await {
+                // The display is gone only when nobody looks.
+                let _ = sender.send(Seen::Notice(Box::new(notice))).await;
+            }
         });
-        over
+        Followed { over, last }
     };
     match &stamped.event {
         Event::AttemptStarted { node, attempt } => {
-            let over = start(node, *attempt);
-            open.insert((node.clone(), *attempt), over);
+            let followed = start(node, *attempt);
+            open.insert((node.clone(), *attempt), followed);
+            false
         }
         // Of a build that is taken up again, the start was told to somebody else.
         Event::AttemptLaunched { node, attempt } => {
             open.entry((node.clone(), *attempt)).or_insert_with(|| start(node, *attempt));
+            false
         }
         Event::AttemptEnded { node, attempt, .. } => {
-            let over = open.remove(&(node.clone(), *attempt)).unwrap_or_else(|| start(node, *attempt));
+            let followed = open.remove(&(node.clone(), *attempt)).unwrap_or_else(|| start(node, *attempt));
             // Told even if nobody listens any more.
-            let _ = over.send(true);
+            let _ = followed.last.send(Notice::Event { build, event: stamped.clone() });
+            let _ = followed.over.send(true);
+            true
         }
         Event::BuildStarted
         | Event::CancelRequested { .. }
         | Event::StageSkipped { .. }
         | Event::StageReused { .. }
         | Event::StageCancelled { .. }
-        | Event::BuildEnded { .. } => {}
+        | Event::BuildEnded { .. } => false,
     }
 }
 

@@ -268,7 +268,8 @@ async fn open(cx: AttemptCx, takeover: Takeover) -> Result<Attempt, Halt> {
             super::begin::Begun::Reuse(_) => return Err(Halt::internal("a second attempt was taken from a result")),
         },
     };
-    if !start.why.is_empty() && !attempt.again {
+    let may_reuse = attempt.cx.node().stage.reusable();
+    if may_reuse && !start.why.is_empty() && !attempt.again {
         attempt.log.note(&format!("runs: {}", start.why));
     }
     attempt.parts = start.parts;
