@@ -31,10 +31,9 @@ pub fn holds(when: &When, facts: &Facts) -> Result<(), String> {
     }
     one_of("branch", facts.branch.as_deref(), &when.branch)?;
     one_of("tag", facts.tag.as_deref(), &when.tag)?;
-    if let Some(paths) = facts.changed_paths.as_ref().filter(|_| !when.paths.is_empty()) {
-        if !paths.iter().any(|path| any_glob(&when.paths, path)) {
-            return Err(format!("no changed path matches {}", when.paths.join(" or ")));
-        }
+    let known_paths = facts.changed_paths.as_ref().filter(|_| !when.paths.is_empty());
+    if known_paths.is_some_and(|paths| !paths.iter().any(|path| any_glob(&when.paths, path))) {
+        return Err(format!("no changed path matches {}", when.paths.join(" or ")));
     }
     Ok(())
 }

@@ -305,7 +305,10 @@ mod tests {
     use super::*;
 
     fn row(text: &str) -> IndexMap<String, String> {
-        text.split_whitespace().filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+        text.split_whitespace()
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect()
     }
 
     /// Axes as `a=1,2 b=x,y`.
@@ -321,7 +324,8 @@ mod tests {
     fn cells_of_a_matrix() {
         let check = |matrix: Matrix, expected: &[(&str, &str)]| {
             let found = expand(&matrix);
-            let found: Vec<(String, IndexMap<String, String>)> = found.into_iter().map(|c| (c.slug, c.values)).collect();
+            let found: Vec<(String, IndexMap<String, String>)> =
+                found.into_iter().map(|c| (c.slug, c.values)).collect();
             let expected: Vec<_> = expected.iter().map(|(slug, values)| ((*slug).to_owned(), row(values))).collect();
             assert_eq!(found, expected, "{matrix:?}");
         };

@@ -22,14 +22,16 @@ const MAX_COST: usize = 8 << 20;
 
 /// Reads a file. Nothing of it is kept on an error, since YAML cannot be read on after one.
 pub(crate) fn tree(bytes: &[u8]) -> Result<Node, Vec<Diagnostic>> {
-    let text = text(bytes).map_err(|error| vec![error])?;
+    let text = text(bytes).map_err(|error| vec![*error])?;
     let mut builder =
         Builder { text, open: Vec::new(), anchors: HashMap::new(), root: None, cost: 0, found: Vec::new() };
     let parser = Parser::new(StrInput::new(text));
     for event in parser {
-        let step = event.map_err(|error| syntax(text, &error)).and_then(|(event, range)| builder.event(event, range));
+        let step = event
+            .map_err(|error| Box::new(syntax(text, &error)))
+            .and_then(|(event, range)| builder.event(event, range));
         if let Err(error) = step {
-            builder.found.push(error);
+            builder.found.push(*error);
             return Err(builder.found);
         }
     }
@@ -51,28 +53,37 @@ pub(crate) fn document(bytes: &[u8]) -> Result<serde_json::Value, String> {
     serde_yaml::from_str(text).map_err(|error| error.to_string())
 }
 
+/// An error after which the file cannot be read on.
+fn stop<T>(diagnostic: Diagnostic) -> Result<T, Box<Diagnostic>> {
+    Err(Box::new(diagnostic))
+}
+
 /// The bytes as text, if they can be that.
-fn text(bytes: &[u8]) -> Result<&str, Diagnostic> {
+fn text(bytes: &[u8]) -> Result<&str, Box<Diagnostic>> {
     if bytes.len() > MAX_BYTES {
-        return Err(Diagnostic::error("file-too-large", place(b"", 0), "the file is larger than 1 MiB")
-            .help("keep data out of the pipeline; put long scripts into files of their own"));
+        return stop(
+            Diagnostic::error("file-too-large", place(b"", 0), "the file is larger than 1 MiB")
+                .help("keep data out of the pipeline; put long scripts into files of their own"),
+        );
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err(
-            Diagnostic::error("not-utf8", place(b"", 0), "the file is UTF-16, not UTF-8").help("save it as UTF-8")
+        return stop(
+            Diagnostic::error("not-utf8", place(b"", 0), "the file is UTF-16, not UTF-8").help("save it as UTF-8"),
         );
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let at = error.valid_up_to();
         let message = format!("the byte 0x{:02x} is not valid UTF-8", bytes[at]);
-        Diagnostic::error("not-utf8", place(bytes, at), message).help("save the file as UTF-8")
+        Box::new(Diagnostic::error("not-utf8", place(bytes, at), message).help("save the file as UTF-8"))
     })?;
     let bad = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');
     if let Some(at) = text.find(bad) {
         let code = text[at..].chars().next().map_or(0, u32::from);
         let message = format!("the character U+{code:04X} is not allowed in YAML");
-        return Err(Diagnostic::error("control-character", place(bytes, at), message)
-            .help("remove it, or write it as an escape in double quotes"));
+        return stop(
+            Diagnostic::error("control-character", place(bytes, at), message)
+                .help("remove it, or write it as an escape in double quotes"),
+        );
     }
     Ok(text)
 }
@@ -110,7 +121,7 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn event(&mut self, event: Event<'_>, range: Range) -> Result<(), Diagnostic> {
+    fn event(&mut self, event: Event<'_>, range: Range) -> Result<(), Box<Diagnostic>> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.no_tag(tag.as_deref(), range);
@@ -134,19 +145,19 @@ impl Builder<'_> {
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(range),
             Event::Alias(anchor) => self.alias(anchor, range),
-            Event::DocumentStart(..) if self.root.is_some() => {
-                Err(Diagnostic::error("several-documents", self.span(range, range), "a second document begins here")
-                    .help("a pipeline is one document: put the other one into a file of its own, or remove the `---`"))
-            }
+            Event::DocumentStart(..) if self.root.is_some() => stop(
+                Diagnostic::error("several-documents", self.span(range, range), "a second document begins here")
+                    .help("a pipeline is one document: put the other one into a file of its own, or remove the `---`"),
+            ),
             // Stream and document marks; comments and other events only come if asked for.
             _ => Ok(()),
         }
     }
 
     /// Opens a mapping or list.
-    fn begin(&mut self, start: Range, anchor: usize, kind: OpenKind) -> Result<(), Diagnostic> {
+    fn begin(&mut self, start: Range, anchor: usize, kind: OpenKind) -> Result<(), Box<Diagnostic>> {
         if self.open.len() >= MAX_DEPTH {
-            return Err(self.too_deep(start));
+            return stop(self.too_deep(start));
         }
         if anchor != 0 {
             self.anchors.insert(anchor, None);
@@ -156,7 +167,7 @@ impl Builder<'_> {
     }
 
     /// Closes the innermost mapping or list.
-    fn end(&mut self, range: Range) -> Result<(), Diagnostic> {
+    fn end(&mut self, range: Range) -> Result<(), Box<Diagnostic>> {
         let Some(open) = self.open.pop() else { return Ok(()) };
         let content = match open.kind {
             OpenKind::List(items) => Content::List(items),
@@ -175,22 +186,22 @@ impl Builder<'_> {
     }
 
     /// A finished scalar.
-    fn close(&mut self, node: Node, anchor: usize, cost: usize) -> Result<(), Diagnostic> {
+    fn close(&mut self, node: Node, anchor: usize, cost: usize) -> Result<(), Box<Diagnostic>> {
         let span = node.span;
         self.place(node, anchor, cost)?;
         self.spend_at(cost, span)
     }
 
     /// A copy of an earlier value.
-    fn alias(&mut self, anchor: usize, range: Range) -> Result<(), Diagnostic> {
+    fn alias(&mut self, anchor: usize, range: Range) -> Result<(), Box<Diagnostic>> {
         let span = self.span(range, range);
         let Some(Some((node, cost))) = self.anchors.get(&anchor) else {
             let message = format!("`{}` stands inside the value that it repeats", self.slice(span));
-            return Err(Diagnostic::error("alias-of-itself", span, message));
+            return stop(Diagnostic::error("alias-of-itself", span, message));
         };
         let cost = *cost;
         if self.open.len() + depth(node) > MAX_DEPTH {
-            return Err(self.too_deep(range));
+            return stop(self.too_deep(range));
         }
         // Spent before the copy is made.
         let node = if self.cost + cost > MAX_COST { None } else { Some(node.clone()) };
@@ -201,7 +212,7 @@ impl Builder<'_> {
     }
 
     /// Puts a finished value where it belongs.
-    fn place(&mut self, node: Node, anchor: usize, cost: usize) -> Result<(), Diagnostic> {
+    fn place(&mut self, node: Node, anchor: usize, cost: usize) -> Result<(), Box<Diagnostic>> {
         if anchor != 0 {
             self.spend_at(cost, node.span)?;
             self.anchors.insert(anchor, Some((node.clone(), cost)));
@@ -243,18 +254,20 @@ impl Builder<'_> {
         }
     }
 
-    fn spend(&mut self, cost: usize, range: Range) -> Result<(), Diagnostic> {
+    fn spend(&mut self, cost: usize, range: Range) -> Result<(), Box<Diagnostic>> {
         let span = self.span(range, range);
         self.spend_at(cost, span)
     }
 
-    fn spend_at(&mut self, cost: usize, span: Span) -> Result<(), Diagnostic> {
+    fn spend_at(&mut self, cost: usize, span: Span) -> Result<(), Box<Diagnostic>> {
         self.cost = self.cost.saturating_add(cost);
         if self.cost <= MAX_COST {
             return Ok(());
         }
-        Err(Diagnostic::error("too-much-content", span, "the file grows too large here, copies by aliases counted in")
-            .help("a pipeline holds some hundreds of values; use fewer aliases, or keep data in files of its own"))
+        stop(
+            Diagnostic::error("too-much-content", span, "the file grows too large here, copies by aliases counted in")
+                .help("a pipeline holds some hundreds of values; use fewer aliases, or keep data in files of its own"),
+        )
     }
 
     fn too_deep(&self, range: Range) -> Diagnostic {
@@ -296,20 +309,20 @@ fn depth(node: &Node) -> usize {
 }
 
 /// A value in the place of a key.
-fn as_key(node: Node) -> Result<Key, Diagnostic> {
+fn as_key(node: Node) -> Result<Key, Box<Diagnostic>> {
     let what = node.what();
     match node.content {
         Content::Scalar { text, plain } if !(plain && text.is_empty()) => Ok(Key { text, span: node.span }),
-        Content::Scalar { .. } => Err(Diagnostic::error("bad-key", node.span, "a key is missing before the `:`")),
-        Content::List(_) | Content::Map(_) => {
-            Err(Diagnostic::error("bad-key", node.span, format!("a key must be text, found {what}"))
-                .help("a value that begins with `{` or `[` needs quotes if it is meant as text"))
-        }
+        Content::Scalar { .. } => stop(Diagnostic::error("bad-key", node.span, "a key is missing before the `:`")),
+        Content::List(_) | Content::Map(_) => stop(
+            Diagnostic::error("bad-key", node.span, format!("a key must be text, found {what}"))
+                .help("a value that begins with `{` or `[` needs quotes if it is meant as text"),
+        ),
     }
 }
 
 /// The entries that `<<` brings: those of a mapping, or of several, where the first counts.
-fn merged(into: &mut Vec<Entry>, node: Node) -> Result<(), Diagnostic> {
+fn merged(into: &mut Vec<Entry>, node: Node) -> Result<(), Box<Diagnostic>> {
     let error = |span| {
         Diagnostic::error("bad-merge", span, "`<<` needs a mapping, or a list of mappings")
             .help("write `<<: *name` with the anchor of a mapping")
@@ -317,10 +330,10 @@ fn merged(into: &mut Vec<Entry>, node: Node) -> Result<(), Diagnostic> {
     let maps = match node.content {
         Content::Map(_) => vec![node],
         Content::List(items) => items,
-        Content::Scalar { .. } => return Err(error(node.span)),
+        Content::Scalar { .. } => return stop(error(node.span)),
     };
     for map in maps {
-        let Content::Map(entries) = map.content else { return Err(error(map.span)) };
+        let Content::Map(entries) = map.content else { return stop(error(map.span)) };
         let known: std::collections::HashSet<String> = into.iter().map(|entry| entry.key.text.clone()).collect();
         into.extend(entries.into_iter().filter(|entry| !known.contains(&entry.key.text)));
     }

@@ -45,10 +45,9 @@ fn text(schema: &Value) -> String {
 
 /// What a key holds, with a link where that has keys of its own.
 fn kind(schema: &Value) -> String {
-    if let Some(name) = schema.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next()) {
-        if properties(resolve(schema)).is_some() {
-            return format!("[{name}](#{})", name.to_ascii_lowercase());
-        }
+    let target = schema.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next());
+    if let Some(name) = target.filter(|_| properties(resolve(schema)).is_some()) {
+        return format!("[{name}](#{})", name.to_ascii_lowercase());
     }
     let schema = resolve(schema);
     if let Some(words) = words(schema) {

@@ -63,7 +63,7 @@ pub(super) fn serve(raw: &raw::Serve, at: At<'_>, shared: &Shared<'_>, cx: &mut 
 /// What runs: `run`, `command`, `linfa`, or the image as it is.
 fn app(raw: &raw::Serve, has_image: bool, at: At<'_>, shared: &Shared<'_>, cx: &mut Cx<'_>) -> Option<ServeApp> {
     if at.get("linfa").exists() {
-        for key in ["run", "command"].into_iter().filter(|key| at.get(key).exists()) {
+        if let Some(key) = ["run", "command"].into_iter().find(|key| at.get(key).exists()) {
             let message = format!("`{key}` and `linfa` exclude each other");
             cx.push(
                 Diagnostic::error("two-works", at.get(key).key_span(), message)

@@ -79,7 +79,7 @@ impl<'r> Shared<'r> {
 /// Lowers one stage.
 pub(super) fn stage(name: &str, raw: &raw::Stage, at: At<'_>, shared: &Shared<'_>, cx: &mut Cx<'_>) -> Option<Stage> {
     let matrix = raw.matrix.as_ref().and_then(|raw| matrix_of(raw, at.get("matrix"), cx));
-    cx.axes = matrix.as_ref().map(|matrix| matrix::names(matrix)).unwrap_or_default();
+    cx.axes = matrix.as_ref().map(matrix::names).unwrap_or_default();
     // A matrix that is wrong itself would make every use of it look wrong too.
     if raw.matrix.is_some() && matrix.is_none() {
         cx.axes = references_to_matrix(at);
@@ -124,7 +124,7 @@ pub(super) fn stage(name: &str, raw: &raw::Stage, at: At<'_>, shared: &Shared<'_
         retry: own_retry.unwrap_or_else(|| if is_promote { Retry::default() } else { shared.retry.clone() }),
         timeout: cx.positive(raw.timeout.as_ref(), shared.timeout, at.get("timeout"), "timeout"),
         grace: cx.duration(raw.grace.as_ref(), shared.grace),
-        resources: merge(own_resources, &shared.resources),
+        resources: merge(&own_resources, &shared.resources),
         network,
         allow_failure: raw.allow_failure.unwrap_or(false),
         on_interrupt: match on_interrupt {
@@ -404,7 +404,7 @@ fn network(word: raw::NetworkWord) -> Network {
     }
 }
 
-fn merge(own: Resources, shared: &Resources) -> Resources {
+fn merge(own: &Resources, shared: &Resources) -> Resources {
     Resources {
         cpus: own.cpus.or(shared.cpus),
         memory_bytes: own.memory_bytes.or(shared.memory_bytes),

@@ -266,7 +266,7 @@ impl JsonSchema for Matrix {
         let cells = schemars::json_schema!({
             "type": "array",
             "maxItems": 256,
-            "items": { "type": "object", "additionalProperties": value.clone(), "minProperties": 1 }
+            "items": { "type": "object", "additionalProperties": value, "minProperties": 1 }
         });
         let mut include = cells.clone();
         include.insert(
