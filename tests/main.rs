@@ -9,3 +9,4 @@ mod language;
 mod run;
 mod runner_contract;
 mod runner_local;
+mod load;

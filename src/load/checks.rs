@@ -138,7 +138,13 @@ pub(super) fn excerpt(bytes: &[u8]) -> String {
 
 impl CheckResult {
     /// For the log: one line if it passed, else the request, the answer and what was expected.
+    ///
+    /// Control characters of outside text are shown by name, so that an answer cannot repaint the terminal.
     pub fn render(&self) -> String {
+        harmless(&self.render_raw())
+    }
+
+    fn render_raw(&self) -> String {
         let mut out = String::new();
         let mark = if self.passed { "ok  " } else { "FAIL" };
         let status = self.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
@@ -174,21 +180,27 @@ fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
     let _ = writeln!(out, "{line}");
 }
 
-/// Control characters of outside text are shown by name, so that an answer cannot repaint the terminal.
 fn indent(out: &mut String, text: &str) {
     for line in text.lines() {
         if !line.is_empty() {
             out.push_str("       ");
         }
-        for c in line.chars() {
-            if c.is_control() && c != '\t' {
-                out.extend(c.escape_default());
-            } else {
-                out.push(c);
-            }
-        }
+        out.push_str(line);
         out.push('\n');
     }
+}
+
+/// Control characters but line ends and tabs by name.
+fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' && c != '\t' {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// An expectation, a line a part.

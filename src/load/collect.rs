@@ -157,7 +157,6 @@ impl Open {
 #[derive(Default)]
 struct Pending {
     all: SeriesDelta,
-    items: Vec<ItemDelta>,
     users: u32,
 }
 

@@ -11,13 +11,15 @@ use tokio_util::sync::CancellationToken;
 use crate::ids::Micros;
 use crate::load::checks::CheckResult;
 use crate::load::collect::{Collector, Tick};
+#[cfg(doc)]
+use crate::load::contract::broken_contract;
 use crate::load::contract::{Contract, check_contract};
 use crate::load::encode::{EncodeError, Encoded};
 use crate::load::plan::{LoadPlan, PlanError};
 use crate::load::report::{GeneratorFacts, LoadReport, RequestReport, Tool, Verdict};
 use crate::load::target::{Endpoint, TargetError};
-use crate::load::verdict::{Gates, contract_only, judge, notes, saturation};
-use crate::load::worker::{Message, Outbox, Prepared, Shared, run_thread};
+use crate::load::verdict::{Gates, judge, notes, saturation};
+use crate::load::worker::{Message, Outbox, Prepared, Shared, Shares, run_thread};
 
 /// Descriptors for everything that is not a connection of the test.
 const SPARE_DESCRIPTORS: u64 = 256;
@@ -60,9 +62,17 @@ pub enum LoadError {
         /// The hard limit.
         limit: u64,
     },
+    /// A request of the scenario is not answered as it must be, so no load was started. All kinds' results, at least one
+    /// of which did not pass; [`broken_contract`] tells about it in full.
+    #[error("no load was started: {} of {} kinds of request are not answered as they must be", failed(.0), .0.len())]
+    Contract(Vec<CheckResult>),
     /// Our own fault.
     #[error("a thread of the load generator failed: {0}")]
     Thread(String),
+}
+
+fn failed(results: &[CheckResult]) -> usize {
+    results.iter().filter(|result| !result.passed).count()
 }
 
 /// Runs a load test to its end, or until `cancel` fires: then the report says `cancelled`, and so does its verdict.
@@ -70,7 +80,8 @@ pub enum LoadError {
 /// `on_tick` is called once a second. Dropping the future ends the generator, too.
 ///
 /// # Errors
-/// [`LoadError`] if the test could not be run; a server that refuses or fails is a report with the verdict `Failed`.
+/// [`LoadError`] if the test could not be run or the contract check failed; a server that fails under load is a report
+/// with the verdict `Failed`.
 pub async fn run(
     plan: LoadPlan,
     cancel: CancellationToken,
@@ -90,9 +101,13 @@ pub async fn run(
                 Vec::new()
             }
         };
-        if report.cancelled || results.iter().any(|result| !result.passed) {
+        if failed(&results) > 0 {
+            return Err(LoadError::Contract(results));
+        }
+        if report.cancelled {
             report.ended = wall_clock();
-            return Ok(contract_only(report, results));
+            judge(&mut report, Gates { total: &[], by_name: &plan.request_thresholds });
+            return Ok(report);
         }
         report.contract = results.into_iter().map(shortened).collect();
     }
@@ -182,7 +197,7 @@ fn make_room(connections: u32) -> Result<(), LoadError> {
 /// What the threads left behind.
 struct End {
     collector: Collector,
-    cpu: Duration,
+    shares: Shares,
     /// When the last was done, in nanoseconds since load started.
     ended: u64,
 }
@@ -201,14 +216,15 @@ async fn generate(
         .collect::<Result<Vec<_>, _>>()?;
     drop(outbox);
     let collector = Collector::new(shared.items.len(), shared.threads as usize, shared.timeline);
-    let mut end = End { collector, cpu: Duration::ZERO, ended: 0 };
+    let mut end = End { collector, shares: Shares::default(), ended: 0 };
     let mut done = 0;
     while let Some((thread, message)) = inbox.recv().await {
         match message {
             Message::Second(interval) => end.collector.add(thread as usize, interval),
-            Message::Done { cpu, ended } => {
+            Message::Done { shares, ended } => {
                 end.collector.finish(thread as usize);
-                end.cpu += cpu;
+                end.shares.cpu += shares.cpu / f64::from(shared.threads);
+                end.shares.busy += shares.busy / f64::from(shared.threads);
                 end.ended = end.ended.max(ended);
                 done += 1;
             }
@@ -249,9 +265,15 @@ fn complete(mut report: LoadReport, plan: &LoadPlan, end: End, threads: u32) -> 
     let (lag_p99_ms, lag_max_ms) = (end.collector.lag_ms(0.99), end.collector.lag_ms(1.0));
     let own_failures = end.collector.own_failures();
     let results = end.collector.into_results(&names, end.ended);
-    let thread_seconds = results.counted_seconds * f64::from(threads);
-    let cpu_share = if thread_seconds > 0.0 { end.cpu.as_secs_f64() / thread_seconds } else { 0.0 };
-    let mut facts = GeneratorFacts { threads, cpu_share, lag_p99_ms, lag_max_ms, own_failures, saturated: Vec::new() };
+    let mut facts = GeneratorFacts {
+        threads,
+        cpu_share: end.shares.cpu,
+        busy_share: end.shares.busy,
+        lag_p99_ms,
+        lag_max_ms,
+        own_failures,
+        saturated: Vec::new(),
+    };
     facts.saturated = saturation(&facts, plan.model, results.total.latency.quantile_ms(0.99));
     report.ended = wall_clock();
     report.counted_seconds = results.counted_seconds;

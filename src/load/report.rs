@@ -303,9 +303,11 @@ pub struct Step {
 pub struct GeneratorFacts {
     /// Its threads.
     pub threads: u32,
-    /// Processor time of these threads over the counted time, 1 = all of them always busy.
+    /// Share of the counted time in which its threads ran on a processor; 1 = all of them always.
     pub cpu_share: f64,
-    /// How late it did what was due, at the 99th percentile: sends in the open model, its own timer in the closed one.
+    /// Share in which they ran or waited for a processor: what is left of it, they waited for answers.
+    pub busy_share: f64,
+    /// How late it did what was due (sends of the open model, its own timer), at the 99th percentile.
     pub lag_p99_ms: f64,
     /// The same, longest.
     pub lag_max_ms: f64,

@@ -94,8 +94,8 @@ pub(super) enum Message {
     Second(Interval),
     /// It is done.
     Done {
-        /// Processor time over the counted time.
-        cpu: Duration,
+        /// What it did with the counted time.
+        shares: Shares,
         /// When, in nanoseconds since load started.
         ended: u64,
     },
@@ -153,9 +153,8 @@ pub(super) fn run_thread(
 /// Runs the load, and beside it looks after time: closed seconds are handed in, lateness and processor time are noted.
 async fn watch(thread: Rc<Thread>, outbox: &Outbox, cancel: &CancellationToken) {
     let timeline = thread.shared.timeline;
-    let closed = matches!(thread.shared.model, LoadModel::Closed { .. });
     let mut load = pin!(put_load(Rc::clone(&thread)));
-    let mut cpu = CpuWindow::default();
+    let mut usage = Usage::default();
     let mut look_at = thread.now().saturating_add(duration_nanos(LOOK));
     loop {
         tokio::select! {
@@ -165,19 +164,17 @@ async fn watch(thread: Rc<Thread>, outbox: &Outbox, cancel: &CancellationToken) 
             () = sleep_until(thread.moment(look_at).into()) => {}
         }
         let now = thread.now();
-        cpu.look(now, timeline);
+        usage.look(now, timeline);
         {
             let mut recorder = thread.recorder.borrow_mut();
-            if closed {
-                recorder.lag(look_at, now);
-            }
+            recorder.lag(look_at, now);
             recorder.advance(now);
         }
         look_at = now.saturating_add(duration_nanos(LOOK));
         hand_in(&thread, outbox).await;
     }
     let ended = thread.now();
-    cpu.look(ended, timeline);
+    usage.look(ended, timeline);
     {
         let mut recorder = thread.recorder.borrow_mut();
         recorder.advance(ended);
@@ -185,7 +182,7 @@ async fn watch(thread: Rc<Thread>, outbox: &Outbox, cancel: &CancellationToken) 
     }
     hand_in(&thread, outbox).await;
     // Nobody to tell: the test was dropped.
-    let _ = outbox.send((thread.index, Message::Done { cpu: cpu.used(), ended })).await;
+    let _ = outbox.send((thread.index, Message::Done { shares: usage.shares(ended), ended })).await;
 }
 
 async fn hand_in(thread: &Thread, outbox: &Outbox) {
@@ -201,35 +198,80 @@ fn duration_nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Processor time of this thread over the counted time.
+/// What a thread did with its time, as the kernel saw it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct ThreadTime {
+    /// On a processor.
+    pub ran: Duration,
+    /// Able to run, but without a processor.
+    pub waited: Duration,
+}
+
+impl ThreadTime {
+    /// Of the calling thread so far.
+    fn now() -> Self {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+        Self::parse(&text).unwrap_or_else(Self::of_usage)
+    }
+
+    /// Two numbers of nanoseconds: ran, waited.
+    fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split_ascii_whitespace().map_while(|word| word.parse().ok()).map(Duration::from_nanos);
+        Some(Self { ran: numbers.next()?, waited: numbers.next()? })
+    }
+
+    /// Kernels without scheduler statistics tell at least the first.
+    fn of_usage() -> Self {
+        let Ok(usage) = getrusage(UsageWho::RUSAGE_THREAD) else { return Self::default() };
+        let part = |time: nix::sys::time::TimeVal| {
+            let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+            Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(time.tv_usec()).unwrap_or(0))
+        };
+        Self { ran: part(usage.user_time()) + part(usage.system_time()), waited: Duration::ZERO }
+    }
+
+    fn since(self, earlier: Self) -> Self {
+        Self { ran: self.ran.saturating_sub(earlier.ran), waited: self.waited.saturating_sub(earlier.waited) }
+    }
+}
+
+/// A thread's time over the counted time, and how long that was.
 #[derive(Default)]
-struct CpuWindow {
-    first: Option<Duration>,
-    last: Option<Duration>,
+struct Usage {
+    first: Option<(u64, ThreadTime)>,
+    last: Option<(u64, ThreadTime)>,
 }
 
-impl CpuWindow {
+impl Usage {
     fn look(&mut self, now: u64, timeline: Timeline) {
-        if now < timeline.counted || (now > timeline.end && self.last.is_some()) {
-            return;
+        if self.first.is_none() && now >= timeline.counted {
+            self.first = Some((now, ThreadTime::now()));
         }
-        let used = thread_cpu();
-        self.first = self.first.or(used);
-        self.last = used.or(self.last);
+        if self.last.is_none() && now >= timeline.end {
+            self.last = Some((now, ThreadTime::now()));
+        }
     }
 
-    fn used(&self) -> Duration {
-        self.last.unwrap_or_default().saturating_sub(self.first.unwrap_or_default())
+    /// Shares of the time between both looks: ran, and ran or waited.
+    fn shares(&self, now: u64) -> Shares {
+        let Some((from, first)) = self.first else { return Shares::default() };
+        let (to, last) = self.last.unwrap_or_else(|| (now, ThreadTime::now()));
+        let length = Duration::from_nanos(to.saturating_sub(from)).as_secs_f64();
+        let used = last.since(first);
+        if length <= 0.0 {
+            return Shares::default();
+        }
+        Shares { cpu: used.ran.as_secs_f64() / length, busy: (used.ran + used.waited).as_secs_f64() / length }
     }
 }
 
-fn thread_cpu() -> Option<Duration> {
-    let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
-    let part = |time: nix::sys::time::TimeVal| {
-        let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
-        Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(time.tv_usec()).unwrap_or(0))
-    };
-    Some(part(usage.user_time()) + part(usage.system_time()))
+/// Shares of the counted time.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Shares {
+    /// Ran.
+    pub cpu: f64,
+    /// Ran or waited for a processor.
+    pub busy: f64,
 }
 
 async fn put_load(thread: Rc<Thread>) {
@@ -494,5 +536,24 @@ impl Deadline {
             Poll::Pending
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scheduler_statistics_are_read() {
+        let check = |text: &str, expected: Option<(u64, u64)>| {
+            let parsed =
+                ThreadTime::parse(text).map(|time| (time.ran.as_nanos() as u64, time.waited.as_nanos() as u64));
+            assert_eq!(parsed, expected, "{text:?}");
+        };
+        check("1500 20 3\n", Some((1500, 20)));
+        check("0 0 0\n", Some((0, 0)));
+        check("", None);
+        check("5", None);
+        check("a b c", None);
     }
 }
