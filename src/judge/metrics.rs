@@ -203,7 +203,7 @@ impl Sample {
     }
 
     fn read_classes(&mut self, predictions: &Predictions) -> Result<(), MetricError> {
-        let counts = label_counts(predictions);
+        let counts = label_counts(labels_of(predictions));
         if counts.len() > MOST_CLASSES {
             return Err(MetricError::TooManyClasses);
         }
@@ -279,10 +279,10 @@ impl Sample {
 }
 
 /// How often each label occurs, in the order of classes (numbers by value, then text).
-fn label_counts(predictions: &Predictions) -> Vec<(&str, u64)> {
+fn label_counts<'a>(labels: impl Iterator<Item = &'a str>) -> Vec<(&'a str, u64)> {
     let mut counts = BTreeMap::new();
-    for row in predictions.rows() {
-        *counts.entry(row.label.as_str()).or_insert(0u64) += 1;
+    for label in labels {
+        *counts.entry(label).or_insert(0u64) += 1;
     }
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_by(|(a, _), (b, _)| class_order(a, b));
@@ -299,6 +299,10 @@ pub fn class_order(a: &str, b: &str) -> Ordering {
     }
 }
 
+fn labels_of(predictions: &Predictions) -> impl Iterator<Item = &str> {
+    predictions.rows().iter().map(|row| row.label.as_str())
+}
+
 fn positive_index(counts: &[(&str, u64)]) -> u32 {
     // `min_by_key` keeps the first of equals, and the greater class must win: hence from the end.
     counts.iter().enumerate().rev().min_by_key(|(_, (_, count))| *count).map_or(0, |(index, _)| index as u32)
@@ -307,7 +311,12 @@ fn positive_index(counts: &[(&str, u64)]) -> u32 {
 /// The class that `f1`, `precision`, `recall`, `average_precision` and `roc_auc` are about: the rarer of two, with equal
 /// counts the greater. `None` if the labels are not of two classes.
 pub fn positive_class(predictions: &Predictions) -> Option<String> {
-    let counts = label_counts(predictions);
+    rarer_class(labels_of(predictions))
+}
+
+/// The same for labels alone.
+pub fn rarer_class<'a>(labels: impl Iterator<Item = &'a str>) -> Option<String> {
+    let counts = label_counts(labels);
     (counts.len() == 2).then(|| counts[positive_index(&counts) as usize].0.to_owned())
 }
 
