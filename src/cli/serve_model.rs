@@ -21,6 +21,7 @@ pub async fn run(args: ServeModelArgs) -> anyhow::Result<i32> {
             _ = interrupt.recv() => {}
         }
     };
-    server::serve(&args.model, SocketAddr::new(args.host, args.port), stop).await?;
+    let listening = |address: SocketAddr| anstream::println!("listening on http://{address}");
+    server::serve(&args.model, SocketAddr::new(args.host, args.port), listening, stop).await?;
     Ok(exit::PASSED)
 }

@@ -2,10 +2,12 @@
 //! stored ones are of other rows.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::attempt::{Attempt, Halt};
 use super::kind::plain;
+use super::scratch::Scratch;
 use super::unit;
 use super::workspace;
 use crate::artifact::manifest::{FileEntry, Manifest};
@@ -13,6 +15,7 @@ use crate::build::status::FailureKind;
 use crate::ids::{BuildId, NodeKey};
 use crate::judge::predictions::Predictions;
 use crate::judge::promote::{Evidence, Judgement, SideEvidence, judge};
+use crate::model::score::score;
 use crate::pipeline::types::{Network, PairedTest, Promote, Step, Work};
 use crate::runner::spec::UnitSpec;
 use crate::store::models::{self, VersionRow};
@@ -189,9 +192,20 @@ async fn score_built_in(
     champion: &VersionRow,
     evaluation: &str,
 ) -> Result<Vec<u8>, Halt> {
+    let scratch = Scratch::new(attempt)?;
     let model = get(attempt, &outputs(attempt, champion).await?, &champion.lineage.files.artifact).await?;
     let rows = get(attempt, &outputs(attempt, candidate).await?, evaluation).await?;
-    let done = tokio::task::spawn_blocking(move || crate::model::score::score_bytes(&model, &rows));
+    let folder = scratch.input();
+    // The extension says how the rows are written.
+    let rows_file = Path::new(evaluation).file_name().unwrap_or(evaluation.as_ref()).to_owned();
+    let done = tokio::task::spawn_blocking(move || -> Result<Vec<u8>, String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let (model_file, rows_file, made) = (folder.join("model"), folder.join(rows_file), folder.join("predictions"));
+        std::fs::write(&model_file, model).map_err(|error| text(&error))?;
+        std::fs::write(&rows_file, rows).map_err(|error| text(&error))?;
+        score(&model_file, &rows_file, &made).map_err(|error| text(&error))?;
+        std::fs::read(&made).map_err(|error| text(&error))
+    });
     done.await
         .map_err(Halt::internal)?
         .map_err(|error| Halt::failed(FailureKind::Promote, format!("the champion cannot be scored: {error}")))

@@ -24,6 +24,7 @@ pub struct Removed {
 
 /// Removes every unit of an attempt, and its network. Failures are logged: the next start or `gc` tries again.
 pub async fn remove_attempt(build: &Arc<Build>, node: usize, attempt: u32) {
+    super::scratch::remove(&super::scratch::path(build, node, attempt));
     let key = &build.expanded.plan.nodes[node].key;
     let stage = &build.expanded.plan.nodes[node].stage;
     let mut roles = vec!["stage".to_owned(), "serve".to_owned(), "score".to_owned()];

@@ -19,6 +19,7 @@ pub mod notice;
 pub mod paths;
 pub mod port;
 pub mod runners;
+pub mod scratch;
 pub mod serve;
 pub mod submit;
 pub mod unit;

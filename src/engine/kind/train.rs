@@ -1,10 +1,11 @@
 //! `train`: a script or the built-in trainer makes a model; its files are checked, and a version is registered.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::super::attempt::{Attempt, Good, Halt};
+use super::super::scratch::Scratch;
 use super::super::unit;
 use super::super::workspace;
 use super::plain;
@@ -59,6 +60,7 @@ async fn built_in(attempt: &mut Attempt, spec: &Train, linfa: &Linfa) -> Result<
         model: scratch.output().join(&spec.artifact),
         metrics: scratch.output().join(spec.metrics.as_deref().unwrap_or("metrics.json")),
         predictions: scratch.output().join(spec.predictions.as_deref().unwrap_or("predictions.csv")),
+        evaluation: spec.evaluation.as_ref().map(|path| scratch.output().join(path)),
     };
     let (linfa, data) = (linfa.clone(), scratch.input().join(&linfa.data));
     let (lines, mut said) = tokio::sync::mpsc::unbounded_channel::<String>();
@@ -90,35 +92,6 @@ async fn built_in(attempt: &mut Attempt, spec: &Train, linfa: &Linfa) -> Result<
     done.map_err(Halt::internal)?.map_err(|error| Halt::failed(FailureKind::Train, error.to_string()))?;
     let caps = crate::artifact::Caps::default();
     artifacts.ingest_folder(&scratch.output(), &caps).await.map_err(Halt::internal)
-}
-
-/// A folder of this attempt's own, gone when dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(attempt: &Attempt) -> Result<Self, Halt> {
-        let scratch = Self(attempt.cx.build.engine.paths.scratch().join(attempt.cx.unit("scratch").0));
-        for folder in [scratch.input(), scratch.output()] {
-            std::fs::create_dir_all(&folder).map_err(|error| Halt::internal(format!("{}: {error}", folder.display())))?;
-        }
-        Ok(scratch)
-    }
-
-    fn input(&self) -> PathBuf {
-        self.0.join("in")
-    }
-
-    fn output(&self) -> PathBuf {
-        self.0.join("out")
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(folder = %self.0.display(), %error, "cannot remove a scratch folder");
-        }
-    }
 }
 
 /// The bytes of one file of a manifest.

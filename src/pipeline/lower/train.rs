@@ -56,7 +56,7 @@ pub(super) fn train(raw: &raw::Train, stage_at: At<'_>, works: bool, cx: &mut Cx
         predictions: path(&raw.predictions).or_else(|| built_in("predictions.csv")),
         params: path(&raw.params),
         data: raw.data.iter().map(|path| path.0.clone()).collect(),
-        evaluation: path(&raw.evaluation),
+        evaluation: path(&raw.evaluation).or_else(|| built_in("evaluation.csv")),
         score: raw.score.as_ref().map(|script| script.0.clone()),
         linfa,
     })
