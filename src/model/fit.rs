@@ -105,10 +105,21 @@ fn linear(x: Array2<f64>, numbers: &[f64]) -> Result<Fitted, TrainError> {
             x.ncols()
         )));
     }
-    let fitted = LinearRegression::default().fit(&Dataset::new(x, Array1::from(numbers.to_vec()))).map_err(|error| {
-        TrainError::Fit(format!("`linear` found no solution ({error}); some columns may be copies or sums of others: drop them, or use `elastic-net`"))
-    })?;
+    let advice = "some columns may be copies or sums of others: drop them, or use `elastic-net`";
+    let spread = deviation(numbers);
+    let fitted = LinearRegression::default()
+        .fit(&Dataset::new(x, Array1::from(numbers.to_vec())))
+        .map_err(|error| TrainError::Fit(format!("`linear` found no solution ({error}); {advice}")))?;
+    // Numbers are standardized, so a weight far beyond the target's own spread is rounding that cancels out.
+    if fitted.params().iter().any(|weight| weight.abs() > 1e6 * spread) {
+        return Err(TrainError::Fit(format!("`linear` found no stable solution; {advice}")));
+    }
     Ok(Fitted::Linear { intercept: fitted.intercept(), weights: fitted.params().to_vec() })
+}
+
+fn deviation(numbers: &[f64]) -> f64 {
+    let mean = numbers.iter().sum::<f64>() / numbers.len() as f64;
+    (numbers.iter().map(|number| (number - mean).powi(2)).sum::<f64>() / numbers.len() as f64).sqrt()
 }
 
 fn logistic(

@@ -59,8 +59,13 @@ pub struct WrongValue {
 /// Raw output: probabilities by class, or the number.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
-    /// Which class was predicted, and how likely each is.
-    Classes { predicted: usize, probabilities: Vec<f64> },
+    /// A class.
+    Classes {
+        /// Index of the class that is said.
+        predicted: usize,
+        /// How likely each class is.
+        probabilities: Vec<f64>,
+    },
     /// The number.
     Number(f64),
 }

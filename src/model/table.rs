@@ -335,7 +335,7 @@ impl<'a> Source<'a> {
             schema.get_fields().iter().map(|field| field.name().to_owned()).collect()
         } else {
             let mut reader = self.csv_reader()?;
-            let header = reader.headers().map_err(|error| self.csv_error(&error))?;
+            let header = reader.headers().map_err(|error| self.csv_error(&error, 1))?;
             header.iter().map(|name| name.trim().to_owned()).collect()
         };
         self.check_header(&header)?;
@@ -374,14 +374,18 @@ impl<'a> Source<'a> {
 
     fn csv_cells(&self, each: &mut EachCell<'_>) -> Result<(), TableError> {
         let mut reader = self.csv_reader()?;
+        reader.headers().map_err(|error| self.csv_error(&error, 1))?;
         let mut record = csv::StringRecord::new();
-        while reader.read_record(&mut record).map_err(|error| self.csv_error(&error))? {
-            let line = record.position().map_or(0, csv::Position::line);
+        loop {
+            let start = reader.position().line();
+            if !reader.read_record(&mut record).map_err(|error| self.csv_error(&error, start))? {
+                return Ok(());
+            }
+            let line = record.position().map_or(start, csv::Position::line);
             for (column, text) in record.iter().enumerate() {
                 each(line, column, cell_of(text))?;
             }
         }
-        Ok(())
     }
 
     fn parquet_cells(&self, each: &mut EachCell<'_>) -> Result<(), TableError> {
@@ -417,8 +421,8 @@ impl<'a> Source<'a> {
             .map_err(|error| self.content(format!("it is not a readable Parquet file: {error}")))
     }
 
-    fn csv_error(&self, error: &csv::Error) -> TableError {
-        let line = error.position().map_or(0, csv::Position::line);
+    /// `line` is where the record began.
+    fn csv_error(&self, error: &csv::Error, line: u64) -> TableError {
         match error.kind() {
             csv::ErrorKind::Io(source) => self.read(std::io::Error::new(source.kind(), source.to_string())),
             csv::ErrorKind::Utf8 { .. } => self.line(line, "the text is not UTF-8".to_owned()),
