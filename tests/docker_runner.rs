@@ -203,7 +203,8 @@ async fn bytes_that_are_no_text_keep_their_lines() {
 #[tokio::test]
 async fn reattached_while_it_runs() {
     bench(async |bench| {
-        let script = "trap go=1 TERM; seq 1 20000; while [ -z \"$go\" ]; do sleep 0.05; done; seq 20001 40000; printf end";
+        let script =
+            "trap go=1 TERM; seq 1 20000; while [ -z \"$go\" ]; do sleep 0.05; done; seq 20001 40000; printf end";
         let unit = bench.script("running", script);
         let first = bench.start(&unit).await;
         drop(first);
@@ -426,7 +427,7 @@ async fn services_are_found_by_name() {
         let network = format!("{}-net", bench.instance);
         bench.runner.create_network(&network).await.unwrap();
         bench.runner.create_network(&network).await.unwrap();
-        assert_eq!(bench.runner.list_networks().await.unwrap(), [network.clone()]);
+        assert_eq!(bench.runner.list_networks().await.unwrap(), std::slice::from_ref(&network));
         let join = |alias: &str| Some(Join { network: network.clone(), aliases: vec![alias.to_owned()] });
         let served = "mkdir w; echo page > w/index.html; exec httpd -f -v -p 80 -h w";
         let service =

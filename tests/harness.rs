@@ -1,9 +1,10 @@
 //! Runs the real binary in folders of its own, and looks at what it left behind.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use orchestrator::store::Store;
 use serde_json::Value;
 
 /// The program under test.
@@ -117,6 +118,11 @@ impl Place {
         names.filter(|name| !name.contains("-dep-")).collect()
     }
 
+    /// What marks this data folder's containers.
+    pub fn instance(&self) -> String {
+        Store::open(&self.data().join("orchestrator.db")).unwrap().instance
+    }
+
     /// Processes that mention the data folder in their command line.
     pub fn processes(&self) -> Vec<String> {
         let wanted = self.data().display().to_string();
@@ -150,20 +156,4 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     panic!("never happened: {what}");
-}
-
-/// Whether a Docker engine answers. Where one is required (`ORCHESTRATOR_TEST_REQUIRE_DOCKER=1`) its absence is a failure.
-pub fn docker() -> bool {
-    let there = Path::new("/var/run/docker.sock").exists() || std::env::var_os("DOCKER_HOST").is_some();
-    let answers = there
-        && Command::new("docker")
-            .args(["version", "--format", "{{.Server.Version}}"])
-            .output()
-            .is_ok_and(|o| o.status.success());
-    if !answers {
-        let required = std::env::var("ORCHESTRATOR_TEST_REQUIRE_DOCKER").is_ok_and(|value| value == "1");
-        assert!(!required, "a Docker engine is required and none answers");
-        eprintln!("skipped: no Docker engine");
-    }
-    answers
 }

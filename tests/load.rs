@@ -166,7 +166,7 @@ async fn failures_are_grouped_by_what_was_wrong() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn expectations_are_judged_under_load() {
     let server = Server::start(|asked: &Asked| {
-        let probability = if asked.number % 2 == 0 { "0.5" } else { "1.5" };
+        let probability = if asked.number.is_multiple_of(2) { "0.5" } else { "1.5" };
         answer("200 OK", &format!("{{\"probability\":{probability}}}"))
     })
     .await;
@@ -230,7 +230,7 @@ async fn a_connection_that_the_server_closed_meanwhile_is_not_used() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_do_not_come_are_timeouts() {
     let server = Server::start(|asked: &Asked| {
-        let wait = if asked.number % 2 == 0 { Duration::from_secs(60) } else { Duration::ZERO };
+        let wait = if asked.number.is_multiple_of(2) { Duration::from_secs(60) } else { Duration::ZERO };
         Answer { wait, ..answer("200 OK", "") }
     })
     .await;

@@ -6,7 +6,10 @@ mod cases;
 use std::path::Path;
 
 use orchestrator::runner::Runner;
+use orchestrator::runner::docker::{DockerRunner, DockerSettings};
 use orchestrator::runner::local::{LocalRunner, LocalSettings};
+
+use crate::images;
 
 pub use bench::{Bench, read_all, read_until, spec, steps};
 
@@ -39,17 +42,15 @@ async fn the_local_runner_keeps_the_contract() {
     contract(&local_runner(root.path()), None, &restart).await;
 }
 
-/// The Docker runner with a local image that has a shell, where there is an engine.
-fn docker_runner() -> Option<(Box<dyn Runner>, String)> {
-    let required = std::env::var_os("ORCHESTRATOR_TEST_REQUIRE_DOCKER").is_some_and(|value| value == "1");
-    assert!(!required, "ORCHESTRATOR_TEST_REQUIRE_DOCKER=1, but there is no Docker engine");
-    println!("skipped: no Docker engine");
-    None
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_docker_runner_keeps_the_contract() {
-    let Some((runner, image)) = docker_runner() else { return };
-    let restart = || docker_runner().expect("there was one").0;
-    contract(&*runner, Some(&image), &restart).await;
+    let instance = format!("contract-{}", std::process::id());
+    let Some(runner) = images::engine(&instance).await else { return };
+    let image = images::busybox(&runner).await;
+    let restart = || {
+        let connect = DockerRunner::connect(DockerSettings::new(&instance));
+        let again = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(connect));
+        Box::new(again.expect("there was an engine")) as Box<dyn Runner>
+    };
+    contract(&runner, Some(&image), &restart).await;
 }

@@ -80,12 +80,7 @@ pub(super) async fn blocking<T: Send + 'static>(
         .unwrap_or_else(|error| Err(ArtifactError::io("a thread broke")(std::io::Error::other(error))))
 }
 
-fn read_tar(
-    store: &ArtifactStore,
-    reader: impl Read,
-    prefix: &str,
-    caps: &Caps,
-) -> Result<Manifest, ArtifactError> {
+fn read_tar(store: &ArtifactStore, reader: impl Read, prefix: &str, caps: &Caps) -> Result<Manifest, ArtifactError> {
     let torn = |error| ArtifactError::io("the archive is torn or no archive")(error);
     let mut taken = Taken::new(store, caps);
     let mut archive = tar::Archive::new(reader);

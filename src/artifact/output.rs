@@ -40,7 +40,8 @@ pub fn tar_of(store: Arc<ArtifactStore>, manifests: Vec<ManifestAt>) -> Result<T
     let mut files: BTreeMap<String, FileEntry> = BTreeMap::new();
     for part in manifests {
         for file in part.manifest.files {
-            let path = if part.prefix.is_empty() { file.path.clone() } else { format!("{}/{}", part.prefix, file.path) };
+            let path =
+                if part.prefix.is_empty() { file.path.clone() } else { format!("{}/{}", part.prefix, file.path) };
             if files.insert(path.clone(), file).is_some() {
                 return Err(ArtifactError::Refused(format!("`{path}` is there twice")));
             }

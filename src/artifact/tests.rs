@@ -60,9 +60,12 @@ async fn paths_that_lead_outside_are_refused() {
 
 #[tokio::test]
 async fn links_and_devices_are_refused() {
-    for (kind, words) in
-        [(tar::EntryType::Symlink, "is a link"), (tar::EntryType::Link, "is a link"), (tar::EntryType::Char, "device"), (tar::EntryType::Fifo, "device")]
-    {
+    for (kind, words) in [
+        (tar::EntryType::Symlink, "is a link"),
+        (tar::EntryType::Link, "is a link"),
+        (tar::EntryType::Char, "device"),
+        (tar::EntryType::Fifo, "device"),
+    ] {
         let mut archive = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(kind);

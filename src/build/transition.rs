@@ -58,8 +58,8 @@ pub fn transition(plan: &Plan, state: &BuildState, stamped: &Stamped) -> Result<
             }
             let index = index(plan, node).ok_or_else(|| illegal("the plan has no such stage"))?;
             let stage = &plan.nodes[index].stage;
-            next.stages[index] =
-                stage_after(stage, &state.stages[index], stamped, state.cancel.is_some()).map_err(|why| illegal(&why))?;
+            next.stages[index] = stage_after(stage, &state.stages[index], stamped, state.cancel.is_some())
+                .map_err(|why| illegal(&why))?;
         }
     }
     Ok(next)
@@ -72,7 +72,9 @@ fn index(plan: &Plan, node: &NodeKey) -> Option<usize> {
 fn stage_after(stage: &Stage, now: &StageStatus, stamped: &Stamped, cancelled: bool) -> Result<StageStatus, String> {
     let impossible = || Err(format!("the stage is {}", now.word()));
     match (&stamped.event, now) {
-        (Event::StageSkipped { reason, .. }, StageStatus::Waiting) => Ok(StageStatus::Skipped { reason: reason.clone() }),
+        (Event::StageSkipped { reason, .. }, StageStatus::Waiting) => {
+            Ok(StageStatus::Skipped { reason: reason.clone() })
+        }
         (Event::StageReused { from, .. }, StageStatus::Waiting) => Ok(StageStatus::Reused { from: *from }),
         (Event::StageCancelled { reason, .. }, StageStatus::Waiting | StageStatus::Delayed { .. }) => {
             Ok(StageStatus::Cancelled { reason: *reason })
@@ -205,8 +207,7 @@ mod tests {
         plan.nodes[0].stage.retry.attempts = 2;
         let key = plan.nodes[0].key.clone();
         let run = |state: &BuildState, attempt: u32, outcome: Outcome| {
-            let state =
-                transition(&plan, state, &at(Event::AttemptStarted { node: key.clone(), attempt })).unwrap();
+            let state = transition(&plan, state, &at(Event::AttemptStarted { node: key.clone(), attempt })).unwrap();
             transition(&plan, &state, &at(Event::AttemptEnded { node: key.clone(), attempt, outcome })).unwrap()
         };
         let state = run(&started(&plan), 1, failed(FailureKind::Exit));
@@ -232,9 +233,8 @@ mod tests {
     #[test]
     fn a_milder_cancellation_does_not_replace_a_harder_one() {
         let plan = chain(&[("a", &[])]);
-        let cancel = |state: &BuildState, reason| {
-            transition(&plan, state, &at(Event::CancelRequested { reason })).unwrap()
-        };
+        let cancel =
+            |state: &BuildState, reason| transition(&plan, state, &at(Event::CancelRequested { reason })).unwrap();
         let state = cancel(&started(&plan), CancelReason::Kill);
         assert_eq!(cancel(&state, CancelReason::Superseded).cancel, Some(CancelReason::Kill));
     }
@@ -246,7 +246,8 @@ mod tests {
             let nodes = stages.into_iter().enumerate().map(|(index, (needs, when, allow_failure, attempts))| {
                 let needs = (0..index).filter(|other| needs & (1 << other) != 0).collect();
                 let mut node = stage(&format!("s{index}"), needs);
-                node.stage.when.status = [WhenStatus::Success, WhenStatus::Failure, WhenStatus::Always][usize::from(when)];
+                node.stage.when.status =
+                    [WhenStatus::Success, WhenStatus::Failure, WhenStatus::Always][usize::from(when)];
                 node.stage.allow_failure = allow_failure;
                 node.stage.retry.attempts = attempts;
                 node
@@ -317,7 +318,7 @@ mod tests {
                 }
             }
             prop_assert!(state.stages.iter().all(StageStatus::is_terminal));
-            prop_assert_eq!(replay(&plan, &history).unwrap(), state.clone());
+            prop_assert_eq!(&replay(&plan, &history).unwrap(), &state);
             let after = Stamped { at: Micros(0), event: Event::BuildStarted };
             prop_assert!(transition(&plan, &state, &after).is_err());
             for (index, node) in plan.nodes.iter().enumerate() {

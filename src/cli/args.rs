@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use super::loadtest::LoadtestArgs;
 use crate::ids::BuildId;
 
-const EXIT_CODES: &str = "Exit codes: 0 passed, 1 failed, 2 usage, 3 invalid pipeline, 4 no container engine, 130 cancelled.";
+const EXIT_CODES: &str =
+    "Exit codes: 0 passed, 1 failed, 2 usage, 3 invalid pipeline, 4 no container engine, 130 cancelled.";
 
 /// CI/CD for machine-learning teams: train, test, load-test and promote a model only if it is provably better.
 #[derive(Debug, Parser)]
@@ -28,7 +29,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a pipeline on this machine
-    #[command(after_help = "Examples:\n  orchestrator run pipeline.yaml\n  orchestrator run pipeline.yaml --param trees=200 --stage train\n  orchestrator run --resume\n\nCtrl-C once cancels (clean-up stages still run), twice kills.\nExit codes: 0 passed, 1 failed, 2 usage, 3 invalid pipeline, 4 no container engine, 130 cancelled.")]
+    #[command(
+        after_help = "Examples:\n  orchestrator run pipeline.yaml\n  orchestrator run pipeline.yaml --param trees=200 --stage train\n  orchestrator run --resume\n\nCtrl-C once cancels (clean-up stages still run), twice kills.\nExit codes: 0 passed, 1 failed, 2 usage, 3 invalid pipeline, 4 no container engine, 130 cancelled."
+    )]
     Run(RunArgs),
     /// Check pipeline files
     #[command(after_help = "Example:\n  orchestrator validate pipelines/*.yaml")]
@@ -52,7 +55,9 @@ pub enum Command {
     #[command(after_help = "Examples:\n  orchestrator logs 12 train\n  orchestrator logs -f 12 train")]
     Logs(LogsArgs),
     /// List a build's artifacts, or get them
-    #[command(after_help = "Examples:\n  orchestrator artifacts list 12\n  orchestrator artifacts get 12 train model.json")]
+    #[command(
+        after_help = "Examples:\n  orchestrator artifacts list 12\n  orchestrator artifacts get 12 train model.json"
+    )]
     Artifacts(ArtifactsArgs),
     /// List models, or show one with its versions and promotions
     #[command(after_help = "Examples:\n  orchestrator models\n  orchestrator models show player-stats")]

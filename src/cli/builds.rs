@@ -20,10 +20,8 @@ use crate::store::builds;
 pub async fn list(data: Option<&Path>, args: BuildsArgs) -> anyhow::Result<i32> {
     let engine = data::open(data).await?;
     let project = args.project.clone();
-    let rows = engine
-        .store
-        .read(move |db| builds::list(db, project.as_deref(), args.before, usize::from(args.limit)))
-        .await?;
+    let rows =
+        engine.store.read(move |db| builds::list(db, project.as_deref(), args.before, usize::from(args.limit))).await?;
     if args.json {
         data::print_json(&rows)?;
         return Ok(exit::PASSED);
@@ -34,7 +32,9 @@ pub async fn list(data: Option<&Path>, args: BuildsArgs) -> anyhow::Result<i32> 
     let mut table = vec![["BUILD", "PROJECT", "RESULT", "SOURCE", "STARTED", "TOOK"].map(str::to_owned).to_vec()];
     for row in rows {
         let source = match (&row.request.commit, row.request.dirty) {
-            (Some(commit), dirty) => format!("{}{}", commit.get(..9).unwrap_or(commit), if dirty { "+changes" } else { "" }),
+            (Some(commit), dirty) => {
+                format!("{}{}", commit.get(..9).unwrap_or(commit), if dirty { "+changes" } else { "" })
+            }
             (None, _) => "folder".to_owned(),
         };
         let took = match (row.started_at, row.ended_at) {

@@ -66,10 +66,16 @@ async fn docker(engine: &Engine) -> Vec<Finding> {
             "ok",
             format!(
                 "engine {}, API {}, {}, storage {}, cgroup {}",
-                about.version, about.api_version, about.os, about.storage_driver, about.cgroup_version.as_deref().unwrap_or("unknown")
+                about.version,
+                about.api_version,
+                about.os,
+                about.storage_driver,
+                about.cgroup_version.as_deref().unwrap_or("unknown")
             ),
         )],
-        Err(error) => vec![finding("docker", "warning", format!("{error}; pipelines without `image` run all the same"))],
+        Err(error) => {
+            vec![finding("docker", "warning", format!("{error}; pipelines without `image` run all the same"))]
+        }
     }
 }
 
@@ -83,7 +89,7 @@ fn disk(paths: &Paths) -> Finding {
     }
     match nix::sys::statvfs::statvfs(folder) {
         Ok(stat) => {
-            let free = u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size());
+            let free = stat.blocks_available().saturating_mul(stat.fragment_size());
             let state = if free < 1 << 30 { "warning" } else { "ok" };
             finding("disk", state, format!("{} free at {}", text::size(free), folder.display()))
         }
@@ -104,7 +110,9 @@ fn tool(name: &'static str, arguments: &[&str], without: &str) -> Finding {
 fn shell() -> Finding {
     match Command::new("bash").args(["-c", "true"]).status() {
         Ok(status) if status.success() => finding("shell", "ok", "local steps run by bash -euo pipefail"),
-        Ok(_) | Err(_) => finding("shell", "warning", "no bash: local steps run by sh -eu, a failure inside a pipe goes unseen"),
+        Ok(_) | Err(_) => {
+            finding("shell", "warning", "no bash: local steps run by sh -eu, a failure inside a pipe goes unseen")
+        }
     }
 }
 

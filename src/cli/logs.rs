@@ -71,11 +71,8 @@ async fn print(engine: &Arc<Engine>, build: BuildId, node: &NodeKey, args: &Logs
             }
         }
     };
-    let path: PathBuf = if args.serve {
-        engine.paths.serve_log(build, node, attempt)
-    } else {
-        engine.paths.log(build, node, attempt)
-    };
+    let path: PathBuf =
+        if args.serve { engine.paths.serve_log(build, node, attempt) } else { engine.paths.log(build, node, attempt) };
     let (over, ended) = watch::channel(!args.follow);
     let asker = args.follow.then(|| tokio::spawn(tell_end(Arc::clone(engine), build, node.clone(), attempt, over)));
     let mut follow = Follow::new(&path, 0, ended);

@@ -63,7 +63,8 @@ pub async fn list(data: Option<&Path>, args: ModelsArgs) -> anyhow::Result<i32> 
     }
     let mut table = vec![["MODEL", "VERSIONS", "CHAMPION", "SERVES"].map(str::to_owned).to_vec()];
     for row in models {
-        let serves = row.serving.map_or(String::new(), |live| format!("version {} on port {}", live.version, live.port));
+        let serves =
+            row.serving.map_or(String::new(), |live| format!("version {} on port {}", live.version, live.port));
         let champion = row.champion.map_or("none".to_owned(), |version| format!("version {version}"));
         table.push(vec![text::one_line(&row.model, 40), row.versions.to_string(), champion, serves]);
     }
@@ -93,14 +94,22 @@ async fn show(engine: &Arc<Engine>, model: String, json: bool) -> anyhow::Result
     }
     let mut table = vec![["VERSION", "", "BUILD", "SOURCE", "MADE", "METRICS"].map(str::to_owned).to_vec()];
     for row in &detail.versions {
-        let champion = if detail.champion == Some(row.version) { text::paint(text::GOOD, "champion") } else { String::new() };
+        let champion =
+            if detail.champion == Some(row.version) { text::paint(text::GOOD, "champion") } else { String::new() };
         let metrics: Vec<String> =
             row.metrics.iter().take(4).map(|(name, value)| format!("{name} {}", text::number(*value))).collect();
         let commit = row.lineage.commit.as_deref().map_or("folder".to_owned(), |commit| {
             format!("{}{}", commit.get(..9).unwrap_or(commit), if row.lineage.dirty { "+changes" } else { "" })
         });
         let metrics = text::one_line(&metrics.join("  "), 70);
-        table.push(vec![row.version.to_string(), champion, row.build.to_string(), commit, text::moment(row.made_at), metrics]);
+        table.push(vec![
+            row.version.to_string(),
+            champion,
+            row.build.to_string(),
+            commit,
+            text::moment(row.made_at),
+            metrics,
+        ]);
     }
     anstream::print!("{}", text::table(&table));
     if !detail.promotions.is_empty() {
@@ -151,7 +160,11 @@ pub async fn rollback(data: Option<&Path>, args: RollbackArgs) -> anyhow::Result
     };
     let made = history.iter().find(|decision| decision.candidate == champion && decision.verdict == "promoted");
     let Some(before) = made.and_then(|decision| decision.champion) else {
-        return Err(Usage(format!("version {champion} of `{}` is its first champion; there is none before it", args.model)).into());
+        return Err(Usage(format!(
+            "version {champion} of `{}` is its first champion; there is none before it",
+            args.model
+        ))
+        .into());
     };
     change(&engine, &args.model, before, Some(champion), "rolled-back", &args.reason).await
 }

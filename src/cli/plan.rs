@@ -109,7 +109,8 @@ async fn explain(build: &Arc<Build>) -> anyhow::Result<Vec<Planned>> {
                     Reusable::No(format!("depends on what `{}` makes", plan.nodes[*other].key))
                 }
                 _ => {
-                    let known = before.iter().filter_map(|at| Some((plan.nodes[*at].key.clone(), outputs.get(at)?.clone())));
+                    let known =
+                        before.iter().filter_map(|at| Some((plan.nodes[*at].key.clone(), outputs.get(at)?.clone())));
                     begin::look_up(build, index, &known.collect::<Vec<_>>()).await?
                 }
             };

@@ -108,7 +108,11 @@ fn remark(status: &StageStatus) -> String {
 fn failures(engine: &Engine, report: &BuildReport, out: &mut String) {
     for stage in &report.stages {
         let StageStatus::Failed { attempt, failure } = &stage.row.status else { continue };
-        out.push_str(&format!("\n{} {}\n", text::paint(text::BAD, format!("{} failed:", stage.row.node)), failure.message));
+        out.push_str(&format!(
+            "\n{} {}\n",
+            text::paint(text::BAD, format!("{} failed:", stage.row.node)),
+            failure.message
+        ));
         let log = engine.paths.log(report.build.id, &stage.row.node, *attempt);
         for line in super::view::last_lines(&log, 15) {
             out.push_str(&format!("  {} {line}\n", text::paint(text::DIM, "|")));
@@ -138,8 +142,11 @@ fn kind(stage: &StageReport, out: &mut String) {
 fn metrics(node: &NodeKey, version: Option<u64>, metrics: &BTreeMap<String, f64>, out: &mut String) {
     let version = version.map_or(String::new(), |version| format!(" (version {version})"));
     out.push_str(&format!("\n{}{version}\n", text::paint(text::BOLD, node)));
-    let rows: Vec<Vec<String>> =
-        metrics.iter().take(40).map(|(name, value)| vec![format!("  {}", text::one_line(name, 40)), text::number(*value)]).collect();
+    let rows: Vec<Vec<String>> = metrics
+        .iter()
+        .take(40)
+        .map(|(name, value)| vec![format!("  {}", text::one_line(name, 40)), text::number(*value)])
+        .collect();
     out.push_str(&text::table(&rows));
 }
 

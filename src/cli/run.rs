@@ -219,9 +219,9 @@ fn secrets(pipeline: &Pipeline, files: &[PathBuf]) -> anyhow::Result<Secrets> {
             if line.trim().is_empty() || line.starts_with('#') {
                 continue;
             }
-            let (name, value) = line.split_once('=').ok_or_else(|| {
-                Usage(format!("{}:{}: write each line as NAME=VALUE", file.display(), at + 1))
-            })?;
+            let (name, value) = line
+                .split_once('=')
+                .ok_or_else(|| Usage(format!("{}:{}: write each line as NAME=VALUE", file.display(), at + 1)))?;
             given.insert(name.trim().to_owned(), value.to_owned());
         }
     }
@@ -238,10 +238,8 @@ fn secrets(pipeline: &Pipeline, files: &[PathBuf]) -> anyhow::Result<Secrets> {
         }
     }
     if !missing.is_empty() {
-        let text = format!(
-            "no value for secret {}: set it in the environment, or give --secret-file",
-            missing.join(", ")
-        );
+        let text =
+            format!("no value for secret {}: set it in the environment, or give --secret-file", missing.join(", "));
         return Err(Usage(text).into());
     }
     Ok(secrets)

@@ -98,6 +98,12 @@ fn summary(name: &str, stages: Option<usize>, found: &[Diagnostic]) -> String {
     }
 }
 
+/// Prints diagnostics for people, with excerpts of the file.
+pub fn print(found: &[Diagnostic], bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    anstream::eprint!("{}", pipeline::render(found, &text, Colour::Always));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,10 +146,4 @@ mod tests {
         assert_eq!(names, [dir.path().join("pipelines/a.yml"), dir.path().join("pipelines/b.yaml")]);
         assert!(usual_files(temporary(&[]).path()).is_err());
     }
-}
-
-/// Prints diagnostics for people, with excerpts of the file.
-pub fn print(found: &[Diagnostic], bytes: &[u8]) {
-    let text = String::from_utf8_lossy(bytes);
-    anstream::eprint!("{}", pipeline::render(found, &text, Colour::Always));
 }

@@ -261,12 +261,16 @@ async fn open(cx: AttemptCx, takeover: Takeover) -> Result<Attempt, Halt> {
     };
     let start = match takeover.start {
         Some(start) => start,
-        None => match super::begin::begin(&attempt.cx.build, attempt.cx.node, attempt.cx.attempt.max(2), &attempt.cx.good)
-            .await
-        {
-            super::begin::Begun::Run(start) => *start,
-            super::begin::Begun::Reuse(_) => return Err(Halt::internal("a second attempt was taken from a result")),
-        },
+        None => {
+            match super::begin::begin(&attempt.cx.build, attempt.cx.node, attempt.cx.attempt.max(2), &attempt.cx.good)
+                .await
+            {
+                super::begin::Begun::Run(start) => *start,
+                super::begin::Begun::Reuse(_) => {
+                    return Err(Halt::internal("a second attempt was taken from a result"));
+                }
+            }
+        }
     };
     let may_reuse = attempt.cx.node().stage.reusable();
     if may_reuse && !start.why.is_empty() && !attempt.again {

@@ -216,7 +216,9 @@ pub async fn prepare(
     let context = match source {
         ImageSource::Image(_) => None,
         ImageSource::Build { .. } => Some(
-            workspace::source_tar(build).await.map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?,
+            workspace::source_tar(build)
+                .await
+                .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?,
         ),
     };
     runner.prepare_image(source, context, pull, &progress).await.map_err(|error| runner_failure(&error))

@@ -13,8 +13,8 @@ use super::attempt::{Attempt, Halt};
 use super::begin::runner_failure;
 use super::now;
 use super::unit;
-use crate::load::probe::probe;
 use crate::build::status::{CancelReason, FailureKind};
+use crate::load::probe::probe;
 use crate::logs::{LogReader, LogWriter, Mask};
 use crate::pipeline::types::Ready;
 use crate::runner::spec::{UnitName, UnitSpec};
@@ -153,7 +153,8 @@ async fn died(attempt: &mut Attempt, companion: &Companion, how: &str) -> Halt {
 
 /// Writes the end of a companion's log into the stage's own.
 pub fn show_end(attempt: &mut Attempt, companion: &Companion) {
-    let lines = LogReader::open(&companion.log).and_then(|mut log| log.tail(LAST_LINES, LAST_BYTES)).unwrap_or_default();
+    let lines =
+        LogReader::open(&companion.log).and_then(|mut log| log.tail(LAST_LINES, LAST_BYTES)).unwrap_or_default();
     if lines.is_empty() {
         attempt.log.note(&format!("{} wrote nothing", companion.what));
         return;

@@ -242,9 +242,8 @@ impl Driver {
             let StageStatus::Running { attempt, launched } = self.state.stages[node] else { continue };
             let (id, key) = (self.build.id, self.key(node));
             let row = self.build.engine.store.read(move |db| attempts::find(db, id, &key, attempt)).await?;
-            let row = row.ok_or_else(|| {
-                StoreError::Corrupt(format!("attempt {attempt} of `{}` has no row", self.key(node)))
-            })?;
+            let row = row
+                .ok_or_else(|| StoreError::Corrupt(format!("attempt {attempt} of `{}` has no row", self.key(node))))?;
             self.spawn_attempt(node, attempt, Takeover::again(row, launched));
         }
         Ok(())
@@ -264,10 +263,7 @@ impl Driver {
             Ok(Done::Begun(node, attempt, begun)) => {
                 self.busy.remove(&node);
                 // A cancellation may have come first.
-                let fresh = matches!(
-                    self.state.stages[node],
-                    StageStatus::Waiting | StageStatus::Delayed { .. }
-                );
+                let fresh = matches!(self.state.stages[node], StageStatus::Waiting | StageStatus::Delayed { .. });
                 if fresh { self.begun(node, attempt, *begun).await } else { Ok(()) }
             }
             Ok(Done::Attempt(node, attempt, done)) => {
@@ -391,12 +387,7 @@ struct Also {
 }
 
 impl Also {
-    fn write(
-        self,
-        tx: &Tx,
-        build: &Build,
-        at: crate::ids::Micros,
-    ) -> Result<(), StoreError> {
+    fn write(self, tx: &Tx, build: &Build, at: crate::ids::Micros) -> Result<(), StoreError> {
         if let Some(new) = &self.attempt {
             attempts::create(tx, new)?;
         }

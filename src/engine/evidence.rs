@@ -169,7 +169,9 @@ async fn pair(
         return Ok(());
     }
     let Some(evaluation) = candidate.lineage.files.evaluation.clone() else {
-        attempt.log.note("the champion's predictions are of other rows, and this training names no `evaluation` to score it on");
+        attempt.log.note(
+            "the champion's predictions are of other rows, and this training names no `evaluation` to score it on",
+        );
         return Ok(());
     };
     let scored = if champion.lineage.files.linfa {
@@ -177,7 +179,9 @@ async fn pair(
     } else if let Some(script) = champion.lineage.files.score.clone() {
         score_by_script(attempt, candidate, champion, &evaluation, script).await?
     } else {
-        attempt.log.note("the champion's predictions are of other rows, and its version has no `score` to score it again");
+        attempt
+            .log
+            .note("the champion's predictions are of other rows, and its version has no `score` to score it again");
         return Ok(());
     };
     attempt.log.note(&format!("champion version {} was scored on this build's rows", champion.version));
@@ -229,7 +233,8 @@ async fn score_by_script(
     let rows = outputs(attempt, candidate).await?.files.into_iter().find(|file| file.path == evaluation);
     let rows = rows.ok_or_else(|| Halt::failed(FailureKind::Promote, format!("there is no `{evaluation}`")))?;
     files.insert(EVALUATION.to_owned(), FileEntry { path: EVALUATION.to_owned(), ..rows });
-    let workspace = workspace::tar(&build, Manifest { files: files.into_values().collect() }).map_err(Halt::internal)?;
+    let workspace =
+        workspace::tar(&build, Manifest { files: files.into_values().collect() }).map_err(Halt::internal)?;
 
     let on_host = champion.lineage.image_id.is_none();
     attempt.runner = if on_host { "local" } else { "docker" }.to_owned();

@@ -115,11 +115,7 @@ async fn is_open(engine: &Arc<Engine>, id: BuildId) -> Result<bool, EngineError>
     }
 }
 
-async fn owned(
-    engine: &Arc<Engine>,
-    unit: &FoundUnit,
-    driven: &mut BTreeMap<u64, bool>,
-) -> Result<bool, EngineError> {
+async fn owned(engine: &Arc<Engine>, unit: &FoundUnit, driven: &mut BTreeMap<u64, bool>) -> Result<bool, EngineError> {
     let label = |name: &str| unit.labels.get(name).map(String::as_str);
     if label(LABEL_ROLE) == Some("deployment") {
         return Ok(false);

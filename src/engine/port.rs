@@ -40,7 +40,10 @@ fn process_with(inodes: &BTreeSet<String>) -> Option<String> {
         let holds = files.flatten().any(|file| {
             let target = std::fs::read_link(file.path()).unwrap_or_default();
             let target = target.to_string_lossy();
-            target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')).is_some_and(|at| inodes.contains(at))
+            target
+                .strip_prefix("socket:[")
+                .and_then(|rest| rest.strip_suffix(']'))
+                .is_some_and(|at| inodes.contains(at))
         });
         if holds {
             let pid = process.file_name().to_string_lossy().into_owned();

@@ -29,8 +29,7 @@ impl Runners {
     /// If the local runner's folder cannot be used.
     pub fn new(paths: &Paths, instance: &str) -> Result<Self, EngineError> {
         let program = std::env::current_exe().map_err(|error| EngineError::io("cannot find this program", error))?;
-        let settings =
-            LocalSettings { root: paths.local(), instance: instance.to_owned(), program: program.clone() };
+        let settings = LocalSettings { root: paths.local(), instance: instance.to_owned(), program: program.clone() };
         Ok(Self {
             local: Arc::new(LocalRunner::new(settings)?),
             docker: OnceCell::new(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt::{Attempt, Halt};
+use super::begin;
 use super::companion::{self, Companion, CompanionSpec};
 use super::drive::Build;
 use super::environment;
@@ -12,13 +13,12 @@ use super::kind::plain;
 use super::port;
 use super::runners::name_for;
 use super::workspace;
-use super::begin;
 use crate::artifact::manifest::Manifest;
 use crate::build::status::FailureKind;
 use crate::ids::StageName;
 use crate::pipeline::types::{Kind, Network, Serve, ServeApp, ServePort, Service};
-use crate::runner::{Pull, Runner};
 use crate::runner::spec::{Command, Join, UnitName, UnitSpec};
+use crate::runner::{Pull, Runner};
 
 /// The port of a containerised server that leaves it to us.
 const CONTAINER_PORT: u16 = 8000;
@@ -153,7 +153,10 @@ pub async fn spec(attempt: &Attempt, serve: &Serve, runner: &dyn Runner, place: 
     let build = &attempt.cx.build;
     let image = match (&serve.image, runner.containers()) {
         (Some(source), true) => Some(
-            begin::prepare(build, attempt.cx.node, runner, source, Pull::IfMissing).await.map_err(Halt::Failed)?.reference,
+            begin::prepare(build, attempt.cx.node, runner, source, Pull::IfMissing)
+                .await
+                .map_err(Halt::Failed)?
+                .reference,
         ),
         (None, true) => return Err(Halt::failed(FailureKind::Image, "`serve` names no `image` or `build`")),
         (Some(_) | None, false) => None,
@@ -228,7 +231,8 @@ pub async fn start_services(attempt: &mut Attempt) -> Result<Vec<Companion>, Hal
     for (name, service) in services {
         let runner = super::unit::runner(attempt).await?;
         if !runner.containers() {
-            let text = format!("service `{name}` is a container, and this stage runs on the host: give the stage an image");
+            let text =
+                format!("service `{name}` is a container, and this stage runs on the host: give the stage an image");
             return Err(Halt::failed(FailureKind::Unsupported, text));
         }
         let spec = service_spec(attempt, runner.as_ref(), &name, &service).await?;
@@ -246,8 +250,7 @@ async fn service_spec(
 ) -> Result<CompanionSpec, Halt> {
     let build = &attempt.cx.build;
     let source = crate::pipeline::types::ImageSource::Image(service.image.clone());
-    let image =
-        begin::prepare(build, attempt.cx.node, runner, &source, Pull::IfMissing).await.map_err(Halt::Failed)?;
+    let image = begin::prepare(build, attempt.cx.node, runner, &source, Pull::IfMissing).await.map_err(Halt::Failed)?;
     let role = format!("svc-{name}");
     let unit = UnitSpec {
         name: attempt.cx.unit(&role),

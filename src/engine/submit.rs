@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::{Engine, EngineError, now};
 use crate::build::plan::{self, Plan};
 use crate::ids::BuildId;
+use crate::pipeline;
 use crate::pipeline::condition::Facts;
+use crate::pipeline::matrix;
 use crate::pipeline::params::{self, Params};
 use crate::pipeline::types::Pipeline;
-use crate::pipeline;
 use crate::store::builds::{self, BuildRequest};
 
 /// What a request expands to: always the same for the same request.
@@ -33,9 +34,11 @@ pub fn expand(request: &BuildRequest) -> Result<Expanded, EngineError> {
     })?;
     let given: Vec<(String, String)> = request.params.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     let params = params::resolve(&parsed.pipeline, &given).map_err(|wrong| EngineError::Pipeline(wrong.join("; ")))?;
-    let plan = plan::plan(&parsed.pipeline, &params, &facts(request), &request.selection)
+    let mut pipeline = parsed.pipeline;
+    pipeline.serve = pipeline.serve.map(|serve| matrix::serve_with(&serve, &params));
+    let plan = plan::plan(&pipeline, &params, &facts(request), &request.selection)
         .map_err(|unknown| EngineError::Pipeline(unknown.to_string()))?;
-    Ok(Expanded { pipeline: parsed.pipeline, params, plan })
+    Ok(Expanded { pipeline, params, plan })
 }
 
 /// What `when` looks at.

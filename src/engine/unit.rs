@@ -169,12 +169,8 @@ fn started<T>(done: Result<T, RunnerError>) -> Result<T, Halt> {
 /// [`Halt`] if the build does not go on.
 pub async fn launch(attempt: &mut Attempt) -> Result<(), Halt> {
     let (committed, answer) = oneshot::channel();
-    let launch = Launch {
-        node: attempt.cx.node,
-        attempt: attempt.cx.attempt,
-        reports: attempt.reports.clone(),
-        committed,
-    };
+    let launch =
+        Launch { node: attempt.cx.node, attempt: attempt.cx.attempt, reports: attempt.reports.clone(), committed };
     let gone = || Halt::Interrupted("the build's driver has ended".to_owned());
     attempt.cx.launches.send(launch).await.map_err(|_| gone())?;
     answer.await.map_err(|_| gone())?;
@@ -356,9 +352,8 @@ fn step_name(attempt: &Attempt, step: u32) -> String {
 pub fn check(attempt: &Attempt, exit: &Exit) -> Result<(), Halt> {
     if exit.out_of_memory {
         let limit = attempt.cx.node().stage.resources.memory_bytes;
-        let limit = limit.map_or("the host's memory".to_owned(), |bytes| {
-            format!("limit {}", crate::words::size(bytes))
-        });
+        let limit =
+            limit.map_or("the host's memory".to_owned(), |bytes| format!("limit {}", crate::words::size(bytes)));
         return Err(Halt::Failed(Failure {
             kind: FailureKind::OutOfMemory,
             message: format!("out of memory: {limit}"),

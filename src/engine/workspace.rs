@@ -12,8 +12,8 @@ use crate::artifact::manifest::{Digest, FileEntry, Manifest};
 use crate::artifact::{self, Caps, ManifestAt};
 use crate::build::status::FailureKind;
 use crate::ids::NodeKey;
-use crate::runner::{Runner, TarStream};
 use crate::runner::spec::UnitName;
+use crate::runner::{Runner, TarStream};
 use crate::store::{StoreError, results};
 
 fn wrong(error: impl std::fmt::Display) -> EngineError {
@@ -169,19 +169,19 @@ async fn collect_one(
     path: &str,
 ) -> Result<Vec<FileEntry>, Halt> {
     let (base, matcher) = artifact::split_glob(path).map_err(|error| refused(path, &error))?;
-    let stream = runner
-        .collect(unit, &base)
-        .await
-        .map_err(|error| Halt::Failed(super::begin::runner_failure(&error)))?;
+    let stream =
+        runner.collect(unit, &base).await.map_err(|error| Halt::Failed(super::begin::runner_failure(&error)))?;
     let Some(stream) = stream else { return Ok(Vec::new()) };
     // Entries start with the last part of `base`; what stands before it is put back.
     let parent = base.rsplit_once('/').map_or("", |(parent, _)| parent);
     let artifacts = &attempt.cx.build.engine.artifacts;
-    let manifest = artifacts
-        .ingest_tar(stream, parent, &Caps::default())
-        .await
-        .map_err(|error| refused(path, &error))?;
-    Ok(manifest.files.into_iter().filter(|file| matcher.as_ref().is_none_or(|glob| glob.is_match(&file.path))).collect())
+    let manifest =
+        artifacts.ingest_tar(stream, parent, &Caps::default()).await.map_err(|error| refused(path, &error))?;
+    Ok(manifest
+        .files
+        .into_iter()
+        .filter(|file| matcher.as_ref().is_none_or(|glob| glob.is_match(&file.path)))
+        .collect())
 }
 
 fn refused(path: &str, error: &impl std::fmt::Display) -> Halt {

@@ -23,7 +23,9 @@ pub fn target(address: SocketAddr) -> Target {
 /// Ready is a good answer to `GET path`, or an accepted connection where there is no path. The error says what was seen.
 pub async fn probe(address: SocketAddr, path: Option<&str>) -> Result<(), String> {
     let looked = match path {
-        None => timeout(LOOK, TcpStream::connect(address)).await.map(|done| done.map(|_| ()).map_err(|e| e.to_string())),
+        None => {
+            timeout(LOOK, TcpStream::connect(address)).await.map(|done| done.map(|_| ()).map_err(|e| e.to_string()))
+        }
         Some(path) => timeout(LOOK, get(address, path)).await,
     };
     looked.unwrap_or_else(|_| Err(format!("no answer within {} s", LOOK.as_secs())))

@@ -320,6 +320,7 @@ mod tests {
     }
 
     /// Reads `input` cut into pieces; the data, and what is left after the body's end.
+    #[expect(clippy::type_complexity, reason = "what a body is, and what follows it")]
     fn read_chunks(input: &[u8], cuts: &[usize]) -> Result<Option<(Vec<u8>, Vec<u8>)>, ResponseError> {
         let mut chunks = Chunks::default();
         let mut data = Vec::new();

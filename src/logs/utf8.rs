@@ -108,7 +108,7 @@ mod tests {
             let bytes = parts.concat();
             let chunks: Vec<&[u8]> = bytes.chunks(size).collect();
             let whole = run(&[&bytes]);
-            prop_assert_eq!(run(&chunks), whole.clone());
+            prop_assert_eq!(&run(&chunks), &whole);
             // Every invalid byte is one replacement: lengths agree.
             let expected: usize = bytes.utf8_chunks().map(|c| c.valid().len() + 3 * c.invalid().len()).sum();
             prop_assert_eq!(whole.len(), expected);

@@ -9,8 +9,8 @@
 //!
 //! A unit is started at most once in its life: `start` on one that has been started is [`RunnerError::AlreadyStarted`].
 
-pub mod local;
 pub mod docker;
+pub mod local;
 pub mod spec;
 
 use std::net::SocketAddr;

@@ -63,9 +63,10 @@ pub async fn snapshot(folder: &Path, store: &Arc<ArtifactStore>, cache: &Path) -
         let manifest = walk::take(&folder, &paths, &files, &cache, &mut warnings)?;
         Ok::<_, SourceError>((manifest, git.facts, git.changed_paths, warnings))
     });
-    let (manifest, facts, changed_paths, warnings) = taken
-        .await
-        .map_err(|error| SourceError::Io { what: "a thread broke".to_owned(), source: std::io::Error::other(error) })??;
+    let (manifest, facts, changed_paths, warnings) = taken.await.map_err(|error| SourceError::Io {
+        what: "a thread broke".to_owned(),
+        source: std::io::Error::other(error),
+    })??;
     let digest = store.put_manifest(&manifest).await?;
     Ok(SourceTree { manifest, digest, facts, changed_paths, warnings })
 }

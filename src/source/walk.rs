@@ -35,7 +35,11 @@ pub(super) fn paths(folder: &Path, tracked: &BTreeSet<PathBuf>) -> Result<BTreeS
         .add_custom_ignore_filename(".orchestratorignore")
         .overrides(never.build().map_err(refused)?)
         .build();
-    let mut found: BTreeSet<PathBuf> = tracked.iter().filter(|path| folder.join(path).symlink_metadata().is_ok_and(|meta| !meta.is_dir())).cloned().collect();
+    let mut found: BTreeSet<PathBuf> = tracked
+        .iter()
+        .filter(|path| folder.join(path).symlink_metadata().is_ok_and(|meta| !meta.is_dir()))
+        .cloned()
+        .collect();
     for entry in walk {
         let entry = entry.map_err(refused)?;
         if entry.file_type().is_some_and(|kind| kind.is_dir()) {
@@ -91,7 +95,8 @@ fn link(name: &str, full: &Path) -> Result<FileEntry, SourceError> {
             Component::CurDir => {}
             Component::ParentDir if depth > 0 => depth -= 1,
             Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
-                let why = format!("the link {name} leads out of the source tree, to {text}; a build gets only the tree");
+                let why =
+                    format!("the link {name} leads out of the source tree, to {text}; a build gets only the tree");
                 return Err(SourceError::Refused(why));
             }
         }

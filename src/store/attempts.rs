@@ -164,8 +164,8 @@ pub fn find(db: &Connection, build: BuildId, node: &NodeKey, attempt: u32) -> Re
 /// # Errors
 /// The database's.
 pub fn of_stage(db: &Connection, build: BuildId, node: &NodeKey) -> Result<Vec<AttemptRow>, StoreError> {
-    let mut query = db
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM attempts WHERE build = ?1 AND node = ?2 ORDER BY attempt"))?;
+    let mut query =
+        db.prepare_cached(&format!("SELECT {COLUMNS} FROM attempts WHERE build = ?1 AND node = ?2 ORDER BY attempt"))?;
     let rows = query.query_map(params![build.0, node.to_string()], row)?;
     rows.map(|row| row?).collect()
 }

@@ -227,9 +227,8 @@ pub fn open(db: &Connection) -> Result<Vec<BuildId>, StoreError> {
 pub fn stages(db: &Connection, id: BuildId) -> Result<Vec<StageRow>, StoreError> {
     let mut query =
         db.prepare_cached("SELECT node, kind, status_json FROM stages WHERE build = ?1 ORDER BY position")?;
-    let rows = query.query_map([id.0], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
-    })?;
+    let rows = query
+        .query_map([id.0], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))?;
     rows.map(|row| {
         let (node, kind, status) = row?;
         let node = node.parse().map_err(|_| StoreError::Corrupt(format!("stage name `{node}`")))?;

@@ -92,12 +92,8 @@ pub fn create(tx: &Connection, row: &DeploymentRow) -> Result<i64, StoreError> {
 /// # Errors
 /// The database's.
 pub fn set(tx: &Connection, id: i64, status: DeploymentStatus, detail: &str, at: Micros) -> Result<(), StoreError> {
-    tx.prepare_cached("UPDATE deployments SET status = ?2, detail = ?3, since = ?4 WHERE id = ?1")?.execute(params![
-        id,
-        status.word(),
-        detail,
-        at.0
-    ])?;
+    tx.prepare_cached("UPDATE deployments SET status = ?2, detail = ?3, since = ?4 WHERE id = ?1")?
+        .execute(params![id, status.word(), detail, at.0])?;
     Ok(())
 }
 

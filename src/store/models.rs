@@ -155,9 +155,8 @@ pub fn version(db: &Connection, model: &str, version: u64) -> Result<VersionRow,
 /// # Errors
 /// The database's.
 pub fn versions(db: &Connection, model: &str, limit: usize) -> Result<Vec<VersionRow>, StoreError> {
-    let mut query = db.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM versions WHERE model = ?1 ORDER BY version DESC LIMIT ?2"
-    ))?;
+    let mut query =
+        db.prepare_cached(&format!("SELECT {COLUMNS} FROM versions WHERE model = ?1 ORDER BY version DESC LIMIT ?2"))?;
     let rows = query.query_map(params![model, limit as i64], row)?;
     rows.map(|row| row?).collect()
 }
@@ -167,7 +166,8 @@ pub fn versions(db: &Connection, model: &str, limit: usize) -> Result<Vec<Versio
 /// # Errors
 /// The database's.
 pub fn names(db: &Connection) -> Result<Vec<(String, u64)>, StoreError> {
-    let mut query = db.prepare_cached("SELECT model, count(*) FROM versions GROUP BY model ORDER BY model LIMIT 1000")?;
+    let mut query =
+        db.prepare_cached("SELECT model, count(*) FROM versions GROUP BY model ORDER BY model LIMIT 1000")?;
     let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     rows.map(|row| Ok(row?)).collect()
 }

@@ -71,8 +71,7 @@ async fn plan(attempt: &Attempt, spec: &Loadtest, served: &Served) -> Result<Loa
 /// One request of each kind, before an outside generator is started. The built-in engine does the same by itself.
 async fn contract(attempt: &mut Attempt, plan: &LoadPlan, served: &Served) -> Result<(), Halt> {
     let endpoint = Endpoint::resolve(&plan.target).await.map_err(Halt::internal)?;
-    let contract =
-        Contract { scenario: &plan.scenario, json_lines: &plan.json_lines, timeout: plan.request_timeout };
+    let contract = Contract { scenario: &plan.scenario, json_lines: &plan.json_lines, timeout: plan.request_timeout };
     let results = check_contract(&plan.target, &endpoint, contract).await.map_err(Halt::internal)?;
     broken(attempt, &results, served)
 }
@@ -176,7 +175,9 @@ fn settle(attempt: &mut Attempt, load: &LoadReport, outputs: Option<String>, ser
             show_end(attempt, &served.companion);
             Err(Halt::failed(FailureKind::Load, format!("the load test failed: {reasons}")))
         }
-        Verdict::Invalid => Err(Halt::failed(FailureKind::LoadInvalid, format!("the load test proves nothing: {reasons}"))),
+        Verdict::Invalid => {
+            Err(Halt::failed(FailureKind::LoadInvalid, format!("the load test proves nothing: {reasons}")))
+        }
     }
 }
 

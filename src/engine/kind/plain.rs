@@ -104,14 +104,8 @@ pub fn spec(attempt: &Attempt, more: Vec<(String, String)>, join: Option<Join>) 
     let cx = &attempt.cx;
     let (build, node) = (&cx.build, cx.node());
     let stage = &node.stage;
-    let mut env = environment::of_attempt(
-        build.id,
-        &build.request,
-        node,
-        cx.attempt,
-        &build.expanded.params,
-        &build.secrets,
-    );
+    let mut env =
+        environment::of_attempt(build.id, &build.request, node, cx.attempt, &build.expanded.params, &build.secrets);
     env.extend(more);
     UnitSpec {
         name: cx.unit("stage"),
@@ -172,4 +166,3 @@ fn caches(attempt: &Attempt) -> Vec<CacheMount> {
     };
     attempt.cx.node().stage.cache.iter().map(of).collect()
 }
-

@@ -254,13 +254,7 @@ fn checks_before(attempt: &Attempt) -> Vec<ApiCheck> {
     attempt.cx.good.iter().flat_map(of).collect()
 }
 
-fn row(
-    attempt: &Attempt,
-    spec: &Promote,
-    version: u64,
-    port: u16,
-    deploy: &DeploySpec,
-) -> Result<DeploymentRow, Halt> {
+fn row(attempt: &Attempt, spec: &Promote, version: u64, port: u16, deploy: &DeploySpec) -> Result<DeploymentRow, Halt> {
     let build = &attempt.cx.build;
     let runner = match &build.expanded.pipeline.serve {
         Some(serve) => super::super::runners::name_for(
@@ -295,10 +289,7 @@ async fn finish_deployment(attempt: &mut Attempt, row: &DeploymentRow) -> Result
         secrets: secrets(attempt),
         now,
     };
-    deployer
-        .take_port(row)
-        .await
-        .map_err(|error| Halt::failed(FailureKind::Promote, error.to_string()))?;
+    deployer.take_port(row).await.map_err(|error| Halt::failed(FailureKind::Promote, error.to_string()))?;
     attempt.log.note(&format!("version {} of `{}` serves on port {}", row.version, row.model, row.port));
     Ok(())
 }

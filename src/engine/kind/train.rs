@@ -51,7 +51,8 @@ async fn built_in(attempt: &mut Attempt, spec: &Train, linfa: &Linfa) -> Result<
     let mut inputs = workspace::manifest(&attempt.cx.build, &attempt.cx.good).await?;
     inputs.files.retain(|file| file.path == linfa.data);
     if inputs.files.is_empty() {
-        let text = format!("`train.linfa.data: {}` is neither in the source tree nor an output of a stage before", linfa.data);
+        let text =
+            format!("`train.linfa.data: {}` is neither in the source tree nor an output of a stage before", linfa.data);
         return Err(Halt::failed(FailureKind::Train, text));
     }
     let artifacts = Arc::clone(&attempt.cx.build.engine.artifacts);
@@ -115,8 +116,8 @@ async fn metrics(attempt: &Attempt, spec: &Train, manifest: &Manifest) -> Result
 async fn check_predictions(attempt: &mut Attempt, spec: &Train, manifest: &Manifest) -> Result<(), Halt> {
     let Some(path) = &spec.predictions else { return Ok(()) };
     let bytes = read(attempt, manifest, path, PREDICTIONS).await?;
-    let predictions = Predictions::parse(&bytes)
-        .map_err(|error| Halt::failed(FailureKind::Train, format!("`{path}`: {error}")))?;
+    let predictions =
+        Predictions::parse(&bytes).map_err(|error| Halt::failed(FailureKind::Train, format!("`{path}`: {error}")))?;
     attempt.log.note(&format!("{} predictions on held-out rows", predictions.rows().len()));
     Ok(())
 }
@@ -185,7 +186,8 @@ async fn data(attempt: &Attempt, spec: &Train) -> Result<BTreeMap<String, String
         part.files.retain(|file| within(&file.path, &path));
         match part.files.as_slice() {
             [] => {
-                let text = format!("`train.data: {path}` is neither in the source tree nor an output of a stage before");
+                let text =
+                    format!("`train.data: {path}` is neither in the source tree nor an output of a stage before");
                 return Err(Halt::failed(FailureKind::Train, text));
             }
             [file] => digests.insert(path, file.digest.to_string()),
