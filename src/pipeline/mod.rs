@@ -17,6 +17,7 @@ pub mod params;
 mod parse;
 mod raw;
 pub mod reference;
+mod rules;
 mod schema;
 mod shape;
 pub mod substitute;
