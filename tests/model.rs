@@ -1,12 +1,14 @@
-//! The built-in model server, spoken to over a real socket.
+//! The built-in model server, spoken to over a real socket, and the quickstart's numbers.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
 use indexmap::IndexMap;
+use orchestrator::judge::predictions::Predictions;
+use orchestrator::judge::promote::{Evidence, SideEvidence, Verdict, judge};
 use orchestrator::model::server::serve;
 use orchestrator::model::train::{TrainPaths, train};
-use orchestrator::pipeline::types::{Algorithm, Linfa, Task};
+use orchestrator::pipeline::types::{Algorithm, BetterIf, Deploy, Goal, Linfa, PairedTest, Promote, Task};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -160,4 +162,71 @@ async fn people_can_try_it(server: &Server) {
     let (status, _, page) = server.ask("POST", "/try", "age=%3Cb%3E&place=here&%3Cscript%3E%22x%22=1").await;
     assert_eq!(status, 422);
     assert!(page.contains("`age` must be a number") && !page.contains("<b>\""), "{page}");
+}
+
+/// Trains the quickstart's data with the quickstart's settings.
+fn quickstart(folder: &Path, version: u64, algorithm: Algorithm, params: Value) -> SideEvidence {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/quickstart/player_stats.csv");
+    let Value::Object(params) = params else { panic!("an object is given") };
+    let spec = Linfa {
+        data: "player_stats.csv".into(),
+        target: "PFA_Team".into(),
+        task: Task::Classification,
+        algorithm,
+        params: params.into_iter().collect(),
+        holdout: 0.4,
+        seed: 7,
+        drop: vec![],
+    };
+    let out = TrainPaths {
+        model: folder.join("model.json"),
+        metrics: folder.join("metrics.json"),
+        predictions: folder.join("predictions.csv"),
+        evaluation: None,
+    };
+    let summary = train(&spec, &data, &out, &mut |_| ()).expect("trained");
+    assert_eq!((summary.rows, summary.held_out, summary.positive_class.as_deref()), (3066, 2043, Some("1")));
+    let predictions = std::fs::read(&out.predictions).expect("written");
+    SideEvidence {
+        version,
+        artifact_digest: version.to_string(),
+        metrics: summary.metrics,
+        predictions: Some(Predictions::parse(&predictions).expect("our own predictions are readable")),
+        scored_now: false,
+    }
+}
+
+#[test]
+fn the_quickstart_promotes_and_rejects_as_its_readme_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tree = quickstart(folder.path(), 1, Algorithm::DecisionTree, json!({}));
+    let logistic = quickstart(folder.path(), 2, Algorithm::Logistic, json!({"threshold": 0.2}));
+    let bayes = quickstart(folder.path(), 3, Algorithm::NaiveBayes, json!({}));
+    let better = BetterIf {
+        goal: Goal::Maximize,
+        min_gain: 0.0,
+        test: PairedTest::Bootstrap,
+        confidence: 0.95,
+        resamples: 2000,
+        seed: 7,
+    };
+    let spec = Promote {
+        model: "quickstart".into(),
+        better_if: [("average_precision".to_owned(), better)].into(),
+        guardrails: IndexMap::new(),
+        fail_on: vec![],
+        approval_manual: false,
+        deploy: Deploy::None,
+    };
+    let judged = |candidate: &SideEvidence, champion: &SideEvidence| {
+        judge(&spec, &Evidence { candidate: candidate.clone(), champion: Some(champion.clone()) })
+    };
+    let promoted = judged(&logistic, &tree);
+    assert_eq!(promoted.verdict, Verdict::Promoted);
+    assert!(promoted.reason.contains("0.3711 against 0.1445"), "{}", promoted.reason);
+    assert!(promoted.reason.contains("the gain of 0.2266 is above 0.1125"), "{}", promoted.reason);
+    let rejected = judged(&bayes, &logistic);
+    assert_eq!(rejected.verdict, Verdict::Rejected);
+    assert!(rejected.reason.contains("0.1989 against 0.3711"), "{}", rejected.reason);
+    assert!(tree.metrics["accuracy"] > 0.98, "and yet accuracy looks fine");
 }
