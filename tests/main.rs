@@ -12,3 +12,6 @@ mod load;
 mod run;
 mod runner_contract;
 mod runner_local;
+//! One test binary; one file a promise.
+
+mod model;

@@ -100,8 +100,9 @@ impl Predictions {
             return Err(PredictionsError::Empty);
         }
         rows.sort_by(|(a, line_a), (b, line_b)| a.id.cmp(&b.id).then(line_a.cmp(line_b)));
-        if let Some([(one, first), (_, second)]) = rows.array_windows().find(|[(a, _), (b, _)]| a.id == b.id) {
-            return Err(PredictionsError::DoubledId { id: one.id.clone(), first: *first, second: *second });
+        if let Some(pair) = rows.windows(2).find(|pair| pair[0].0.id == pair[1].0.id) {
+            let id = pair[0].0.id.clone();
+            return Err(PredictionsError::DoubledId { id, first: pair[0].1, second: pair[1].1 });
         }
         Ok(Self { rows: rows.into_iter().map(|(row, _)| row).collect() })
     }

@@ -238,19 +238,20 @@ mod tests {
 
     use super::*;
 
-    fn read_json(algorithm: Algorithm, task: Task, given: Value) -> Result<Settings, String> {
+    fn read_json(algorithm: Algorithm, task: Task, given: &Value) -> Result<Settings, String> {
         let given = given.as_object().expect("an object").iter().map(|(name, value)| (name.clone(), value.clone()));
         read(algorithm, task, &given.collect()).map_err(|error| error.to_string())
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "tables read better with plain values")]
     fn check_error(algorithm: Algorithm, given: Value, expected: &str) {
-        assert_eq!(read_json(algorithm, Task::Classification, given).expect_err("an error"), expected);
+        assert_eq!(read_json(algorithm, Task::Classification, &given).expect_err("an error"), expected);
     }
 
     #[test]
     fn defaults_are_filled_in_and_kept_for_the_record() {
         let given = json!({"trees": 20.0, "balanced": true});
-        let settings = read_json(Algorithm::RandomForest, Task::Classification, given).expect("valid");
+        let settings = read_json(Algorithm::RandomForest, Task::Classification, &given).expect("valid");
         assert!(settings.balanced);
         assert!(matches!(settings.algorithm, Chosen::RandomForest { trees: 20, min_leaf: 1, features: None, .. }));
         assert_eq!(settings.resolved["trees"], json!(20));
@@ -285,7 +286,7 @@ mod tests {
             json!({"balanced": true}),
             "`naive-bayes` has no setting `params.balanced`; there are `smoothing`, `threshold`",
         );
-        let error = read_json(Algorithm::Linear, Task::Regression, json!({"a": 1})).expect_err("an error");
+        let error = read_json(Algorithm::Linear, Task::Regression, &json!({"a": 1})).expect_err("an error");
         assert_eq!(error, "`linear` has no setting `params.a`; it has none");
     }
 }

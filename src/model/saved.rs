@@ -163,3 +163,51 @@ impl Model {
         self.fitted.fault(self.features.iter().map(Feature::width).sum(), classes).map(str::to_owned)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check_error(text: &str, expected: &str) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("model.json");
+        std::fs::write(&path, text).expect("written");
+        let error = Model::load(&path).expect_err("an error").to_string();
+        assert!(error.ends_with(expected), "{error}");
+    }
+
+    fn model() -> Value {
+        let number = json!({"type": "number", "fill": 0.0, "center": 0.0, "scale": 1.0});
+        json!({
+            "format": 1, "task": "regression", "algorithm": "linear", "target": "y", "classes": [], "positive": null,
+            "threshold": 0.5, "features": [{"name": "a", "kind": number}], "ignored": [],
+            "training": {"data_digest": "", "rows": 1, "held_out": 1, "holdout": 0.5, "seed": 1, "params": {}},
+            "fitted": {"form": "linear", "intercept": 1.0, "weights": [2.0]}
+        })
+    }
+
+    #[test]
+    fn a_file_that_does_not_fit_together_is_refused() {
+        let with = |place: &str, value: Value| {
+            let mut model = model();
+            *model.pointer_mut(place).expect(place) = value;
+            model.to_string()
+        };
+        check_error("{", "EOF while parsing an object at line 1 column 1");
+        check_error(&json!({"format": 2, "new": true}).to_string(), "its format is 2, and this version reads 1");
+        check_error(&with("/fitted/weights", json!([])), "what was learned does not fit its columns and classes");
+        check_error(&with("/classes", json!(["a", "b"])), "its classes do not fit its task");
+        check_error(&with("/features/0/kind/scale", json!(0.0)), "a column has a scale of 0 or no values");
+    }
+
+    #[test]
+    fn a_model_is_the_same_after_writing_and_reading() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("model.json");
+        let model: Model = serde_json::from_value(model()).expect("valid");
+        model.save(&path).expect("written");
+        assert_eq!(Model::load(&path).expect("read"), model);
+    }
+}

@@ -145,7 +145,7 @@ pub fn train(
     if let Some(path) = &out.evaluation {
         write(path, &evaluation_csv(&table, &prepared, spec, &held_out).map_err(TrainError::Fit)?)?;
     }
-    evaluate(Predictor::new(model), &table, &held_out, &labels, out, note)
+    evaluate(&Predictor::new(model), &table, &held_out, &labels, out, note)
 }
 
 fn wants(settings: &Settings) -> Wants {
@@ -305,14 +305,14 @@ fn split(answers: &Answers, spec: &Linfa) -> Split {
 
 /// Predicts the held-out rows, computes metrics from that file as `promote` will, and writes all results.
 fn evaluate(
-    predictor: Predictor,
+    predictor: &Predictor,
     table: &Table,
     held_out: &[usize],
     labels: &[String],
     out: &TrainPaths,
     note: &mut dyn FnMut(String),
 ) -> Result<TrainSummary, TrainError> {
-    let csv = predictions_csv(&predictor, table, held_out, labels).map_err(TrainError::Fit)?;
+    let csv = predictions_csv(predictor, table, held_out, labels).map_err(TrainError::Fit)?;
     let predictions = Predictions::parse(&csv)?;
     let model = predictor.model();
     let classification = model.task == ModelTask::Classification;
@@ -437,7 +437,7 @@ mod tests {
         }
     }
 
-    fn params(given: Value) -> IndexMap<String, Value> {
+    fn params(given: &Value) -> IndexMap<String, Value> {
         given.as_object().expect("an object").iter().map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
@@ -520,7 +520,7 @@ mod tests {
 
     /// Settings with which each algorithm learns the test data quickly.
     fn test_params(task: Task, algorithm: Algorithm) -> IndexMap<String, Value> {
-        params(match (task, algorithm) {
+        params(&match (task, algorithm) {
             (_, Algorithm::RandomForest) => json!({"trees": 15, "features": 1.0}),
             (Task::Regression, Algorithm::ElasticNet) => json!({"penalty": 0.01}),
             (Task::Regression, Algorithm::Svm) => json!({"c": 1000, "kernel": "linear"}),

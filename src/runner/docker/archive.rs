@@ -262,7 +262,7 @@ pub(super) async fn collect(
     let first = match stream.next().await {
         None => return Ok(None),
         Some(Ok(first)) => first,
-        Some(Err(error)) if fault::is_absent(&error) => {
+        Some(Err(error)) if fault::is_absent(&error) || fault::is_below_a_file(&error) => {
             // The container or the path: only the container's absence is an error.
             super::state::inspect(runner, unit).await?;
             return Ok(None);

@@ -21,6 +21,12 @@ pub(super) fn is_absent(error: &Error) -> bool {
     matches!(answer(error), Some((404, _)))
 }
 
+/// Whether the engine looked for something below a file: there is no such thing, only in other words (ENOTDIR, answered as
+/// a fault of its own by engines of several versions).
+pub(super) fn is_below_a_file(error: &Error) -> bool {
+    matches!(answer(error), Some((_, message)) if message.contains("not a directory"))
+}
+
 /// The error for something that is the host's or our own fault, unless the engine is gone.
 pub(super) fn fault(host: &str, doing: &str, error: &Error) -> RunnerError {
     match error {
