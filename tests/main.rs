@@ -9,9 +9,7 @@ mod images;
 mod kill;
 mod language;
 mod load;
+mod model;
 mod run;
 mod runner_contract;
 mod runner_local;
-//! One test binary; one file a promise.
-
-mod model;

@@ -39,6 +39,8 @@ pub fn main(arguments: Vec<OsString>) -> i32 {
         }
     };
     start_tracing(cli.verbose);
+    // For every TLS client of this process; a second call in one process (tests) changes nothing.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
