@@ -1,4 +1,5 @@
 //! What only a real engine can prove of the Docker runner: security, limits, exact output, archives, networks.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail")]
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -138,7 +139,7 @@ async fn two_hundred_thousand_fast_lines() {
 #[tokio::test]
 async fn a_slow_reader_loses_nothing() {
     bench(async |bench| {
-        let unit = bench.script("slow", "seq 1 600000 & seq 1 600000 >&2; wait");
+        let unit = bench.script("slow", "seq 1 400000 & seq 1 400000 >&2; wait");
         let mut output = bench.start(&unit).await;
         let first = output.recv().await.unwrap().unwrap();
         // The unit ends while nobody reads: the answer comes although its reader stands still.
@@ -150,7 +151,7 @@ async fn a_slow_reader_loses_nothing() {
             Stream::Stderr => &mut text.stderr,
         };
         front.splice(0..0, first.bytes.iter().copied());
-        let expected: Vec<u8> = (1..=600_000).flat_map(|n| format!("{n}\n").into_bytes()).collect();
+        let expected: Vec<u8> = (1..=400_000).flat_map(|n| format!("{n}\n").into_bytes()).collect();
         assert!(text.stdout == expected, "stdout {} of {}", text.stdout.len(), expected.len());
         assert!(text.stderr == expected, "stderr {} of {}", text.stderr.len(), expected.len());
     })
@@ -220,6 +221,98 @@ async fn reattached_while_it_runs() {
         let expected: String = (1..=40_000).map(|n| format!("{n}\n")).chain(["end".to_owned()]).collect();
         assert!(text == expected.into_bytes(), "{} bytes", text.len());
         assert_eq!(code(&bench.runner.wait(&unit.name).await.unwrap()), 0);
+    })
+    .await;
+}
+
+/// What a unit prints just before its end is the part that following a log may miss.
+#[tokio::test]
+async fn a_burst_at_the_end_is_followed() {
+    bench(async |bench| {
+        let expected: String = (1..=3000).map(|n| format!("{n}\n")).collect();
+        for n in 0..12 {
+            let unit = bench.script(&format!("burst-{n}"), "sleep 0.2; seq 1 3000");
+            drop(bench.start(&unit).await);
+            let text = read(bench.runner.reattach(&unit.name).await.unwrap()).await.unwrap();
+            assert!(text.out() == expected, "{n}: {} of {} bytes", text.stdout.len(), expected.len());
+        }
+    })
+    .await;
+}
+
+/// A way to the engine that can be cut, as when the engine dies.
+struct Cuttable {
+    host: String,
+    ways: tokio::task::JoinSet<()>,
+    _folder: tempfile::TempDir,
+}
+
+impl Cuttable {
+    fn new(engine: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let engine = engine.trim_start_matches("unix://").to_owned();
+        let mut ways = tokio::task::JoinSet::new();
+        ways.spawn(async move {
+            let mut inner = tokio::task::JoinSet::new();
+            while let Ok((mut here, _)) = listener.accept().await {
+                let engine = engine.clone();
+                inner.spawn(async move {
+                    let mut there = tokio::net::UnixStream::connect(engine).await.unwrap();
+                    tokio::io::copy_bidirectional(&mut here, &mut there).await.ok();
+                });
+            }
+        });
+        Self { host: format!("unix://{}", path.display()), ways, _folder: folder }
+    }
+
+    async fn cut(&mut self) {
+        self.ways.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_dies_is_no_end() {
+    bench(async |bench| {
+        let host = bench.runner.about().await.unwrap().host;
+        if !host.starts_with("unix://") {
+            println!("skipped: the engine has no socket of its own here");
+            return;
+        }
+        let script = "trap go=1 TERM; seq 1 500; while [ -z \"$go\" ]; do sleep 0.05; done; seq 501 1000";
+        for reattached in [false, true] {
+            let mut way = Cuttable::new(&host);
+            let settings = DockerSettings { host: Some(way.host.clone()), ..DockerSettings::new(&bench.instance) };
+            let runner = DockerRunner::connect(settings).await.unwrap();
+            let unit = bench.script(&format!("cut-{reattached}"), script);
+            runner.create(&unit, None).await.unwrap();
+            let mut output = runner.start(&unit.name).await.unwrap();
+            if reattached {
+                output = runner.reattach(&unit.name).await.unwrap();
+            }
+            let mut text = Vec::new();
+            while !text.ends_with(b"\n500\n") {
+                text.extend_from_slice(&output.recv().await.unwrap().unwrap().bytes);
+            }
+            let waiting = runner.wait(&unit.name);
+            let (waited, ()) = tokio::join!(waiting, async {
+                // Lets the wait reach the engine; earlier or later, the answer is the same.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                way.cut().await;
+            });
+            assert!(matches!(waited, Err(RunnerError::Unreachable { .. })), "{waited:?}");
+            let end = output.recv().await.expect("an end that is told");
+            assert!(matches!(end, Err(RunnerError::Unreachable { .. })), "{end:?}");
+            assert!(output.recv().await.is_none());
+            let gone = runner.status(&unit.name).await;
+            assert!(matches!(gone, Err(RunnerError::Unreachable { .. })), "{gone:?}");
+
+            bench.runner.signal(&unit.name, Signal::Term).await.unwrap();
+            let again = read(bench.runner.reattach(&unit.name).await.unwrap()).await.unwrap();
+            let expected: String = (1..=1000).map(|n| format!("{n}\n")).collect();
+            assert_eq!(again.out(), expected);
+        }
     })
     .await;
 }
@@ -427,7 +520,7 @@ async fn services_are_found_by_name() {
         let network = format!("{}-net", bench.instance);
         bench.runner.create_network(&network).await.unwrap();
         bench.runner.create_network(&network).await.unwrap();
-        assert_eq!(bench.runner.list_networks().await.unwrap(), std::slice::from_ref(&network));
+        assert_eq!(bench.runner.list_networks().await.unwrap().join(" "), network);
         let join = |alias: &str| Some(Join { network: network.clone(), aliases: vec![alias.to_owned()] });
         let served = "mkdir w; echo page > w/index.html; exec httpd -f -v -p 80 -h w";
         let service =

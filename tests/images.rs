@@ -1,4 +1,5 @@
 //! The image that tests run: a static busybox and nothing else, built by the engine itself, so that no registry is needed.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

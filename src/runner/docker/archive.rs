@@ -296,7 +296,7 @@ mod tests {
             if kind.is_file() {
                 header.set_size(content.len() as u64);
                 builder.append_data(&mut header, name, content.as_bytes()).unwrap();
-            } else if kind.is_dir() {
+            } else if kind.is_dir() || kind.is_fifo() {
                 builder.append_data(&mut header, name, io::empty()).unwrap();
             } else {
                 builder.append_link(&mut header, name, content).unwrap();

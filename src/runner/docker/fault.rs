@@ -53,6 +53,10 @@ pub(super) fn unreachable_engine(detail: String) -> RunnerError {
 
 /// The first I/O error that caused this one.
 fn io_kind(error: &Error) -> Option<ErrorKind> {
+    // This one stands for its cause and is not in the chain of sources itself.
+    if let Error::IOError { err } = error {
+        return Some(err.kind());
+    }
     let mut cause = Some(error as &dyn std::error::Error);
     while let Some(at) = cause {
         if let Some(io) = at.downcast_ref::<std::io::Error>() {
