@@ -319,8 +319,11 @@ mod tests {
         assert_eq!(headers, [("A".to_owned(), "1".to_owned()), ("A".to_owned(), "2".to_owned())]);
     }
 
-    /// Reads `input` cut into pieces; the data, and what is left after the body's end.
-    fn read_chunks(input: &[u8], cuts: &[usize]) -> Result<Option<(Vec<u8>, Vec<u8>)>, ResponseError> {
+    /// A body, and what is left after its end.
+    type Body = (Vec<u8>, Vec<u8>);
+
+    /// Reads `input` cut into pieces; `None` if the body has not ended.
+    fn read_chunks(input: &[u8], cuts: &[usize]) -> Result<Option<Body>, ResponseError> {
         let mut chunks = Chunks::default();
         let mut data = Vec::new();
         let mut from = 0;

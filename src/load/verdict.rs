@@ -191,7 +191,8 @@ fn decide(report: &LoadReport) -> (Verdict, Vec<String>) {
     let saturated = report.generator.as_ref().map(|facts| facts.saturated.clone()).unwrap_or_default();
     // Where nothing but drops went wrong, a struggling generator is the one to blame and not the server.
     let only_dropped = report.total.failed == 0 && report.total.good > 0;
-    let verdict = if !failures.is_empty() && !(only_dropped && !saturated.is_empty()) {
+    let servers_fault = !only_dropped || saturated.is_empty();
+    let verdict = if !failures.is_empty() && servers_fault {
         Verdict::Failed
     } else if !saturated.is_empty() {
         Verdict::Invalid
