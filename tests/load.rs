@@ -307,7 +307,9 @@ async fn what_cannot_be_sent_is_dropped_and_counted() {
     assert_eq!(report.total.sent, server.requests());
     // 5 at a time, each 0.4 s: at most 15 in a second.
     assert!((5..=15).contains(&report.total.sent), "{}", report.total.sent);
-    assert_eq!(report.verdict, Verdict::Failed);
+    // `invalid` on a machine so busy that the generator itself may be to blame.
+    assert_ne!(report.verdict, Verdict::Passed);
+    assert!(report.reasons.iter().any(|reason| reason.starts_with("failure_rate < 5% does not hold")), "{report:?}");
     assert!(report.notes[0].contains("were not sent"), "{:?}", report.notes);
 }
 

@@ -319,11 +319,9 @@ mod tests {
         assert_eq!(headers, [("A".to_owned(), "1".to_owned()), ("A".to_owned(), "2".to_owned())]);
     }
 
-    /// A body, and what is left after its end.
-    type Body = (Vec<u8>, Vec<u8>);
-
-    /// Reads `input` cut into pieces; `None` if the body has not ended.
-    fn read_chunks(input: &[u8], cuts: &[usize]) -> Result<Option<Body>, ResponseError> {
+    /// Reads `input` cut into pieces; the data, and what is left after the body's end.
+    #[expect(clippy::type_complexity, reason = "what a body is, and what follows it")]
+    fn read_chunks(input: &[u8], cuts: &[usize]) -> Result<Option<(Vec<u8>, Vec<u8>)>, ResponseError> {
         let mut chunks = Chunks::default();
         let mut data = Vec::new();
         let mut from = 0;
