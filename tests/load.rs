@@ -1,6 +1,7 @@
 //! The load engine and the API checks against servers with every fault, over real connections.
 //!
 //! Nothing here asserts that something is fast: this machine may be busy. What is counted is counted exactly.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod server;
 
@@ -306,7 +307,9 @@ async fn what_cannot_be_sent_is_dropped_and_counted() {
     assert_eq!(report.total.sent, server.requests());
     // 5 at a time, each 0.4 s: at most 15 in a second.
     assert!((5..=15).contains(&report.total.sent), "{}", report.total.sent);
-    assert_eq!(report.verdict, Verdict::Failed);
+    // `invalid` on a machine so busy that the generator itself may be to blame.
+    assert_ne!(report.verdict, Verdict::Passed);
+    assert!(report.reasons.iter().any(|reason| reason.starts_with("failure_rate < 5% does not hold")), "{report:?}");
     assert!(report.notes[0].contains("were not sent"), "{:?}", report.notes);
 }
 
@@ -353,7 +356,9 @@ async fn a_test_can_be_stopped() {
     let server = Server::start(|_| answer("200 OK", "")).await;
     let cancel = CancellationToken::new();
     let stop = cancel.clone();
-    let report = run(plan(server.target(), users(3), 3_600_000), cancel, move |_| stop.cancel()).await.unwrap();
+    let plan = plan(server.target(), users(3), 3_600_000);
+    // Spawned, as the engine may do: the future can move between threads.
+    let report = tokio::spawn(run(plan, cancel, move |_| stop.cancel())).await.unwrap().unwrap();
     assert!(report.cancelled);
     assert_eq!(report.verdict, Verdict::Invalid);
     assert!(report.total.good > 0 && report.counted_seconds < 3000.0);

@@ -147,13 +147,14 @@ impl Plan {
         self.nodes[index].stage.when.status != WhenStatus::Success
     }
 
-    /// What a clean-up node without `needs` waits for: every node that is not itself such a one.
+    /// What a node waits for: its needs; for a clean-up node without `needs` every node that neither is such a one nor stands
+    /// behind one.
     pub fn waits_for(&self, index: usize) -> Vec<usize> {
-        let node = &self.nodes[index];
-        if !node.needs.is_empty() || !self.is_cleanup(index) {
-            return node.needs.clone();
+        let last = |at: usize| self.is_cleanup(at) && self.nodes[at].needs.is_empty();
+        if !last(index) {
+            return self.nodes[index].needs.clone();
         }
-        (0..self.nodes.len()).filter(|&other| !(self.is_cleanup(other) && self.nodes[other].needs.is_empty())).collect()
+        (0..self.nodes.len()).filter(|&other| !last(other) && !self.ancestors(other).into_iter().any(last)).collect()
     }
 
     /// Whether the node or one before it was named by `--from`, so that nothing is reused for it.

@@ -312,6 +312,11 @@ impl Collector {
     /// Everything at the end; `ended` is when the last thread was done.
     pub fn into_results(mut self, names: &[&str], ended: u64) -> Results {
         self.close_step();
+        let is_silent = |step: &Step| step.good + step.failed + step.dropped == 0;
+        if self.series.last().is_some_and(|last| is_silent(last) && last.at * SECOND as f64 >= self.timeline.end as f64)
+        {
+            self.series.pop();
+        }
         let counted_seconds = self.counted_seconds(ended);
         let requests = self.items.iter().zip(names).map(|(sum, name)| sum.report(name, counted_seconds)).collect();
         let mut errors: Vec<ErrorGroup> = self

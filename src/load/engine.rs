@@ -18,7 +18,7 @@ use crate::load::encode::{EncodeError, Encoded};
 use crate::load::plan::{LoadPlan, PlanError};
 use crate::load::report::{GeneratorFacts, LoadReport, RequestReport, Tool, Verdict};
 use crate::load::target::{Endpoint, TargetError};
-use crate::load::verdict::{Gates, judge, notes, saturation};
+use crate::load::verdict::{Gates, assess, judge, notes};
 use crate::load::worker::{Message, Outbox, Prepared, Shared, Shares, run_thread};
 
 /// Descriptors for everything that is not a connection of the test.
@@ -272,9 +272,9 @@ fn complete(mut report: LoadReport, plan: &LoadPlan, end: End, threads: u32) -> 
         lag_p99_ms,
         lag_max_ms,
         own_failures,
-        saturated: Vec::new(),
+        ..GeneratorFacts::default()
     };
-    facts.saturated = saturation(&facts, plan.model, results.total.latency.quantile_ms(0.99));
+    assess(&mut facts, plan.model, results.total.latency.quantile_ms(0.99));
     report.ended = wall_clock();
     report.counted_seconds = results.counted_seconds;
     report.notes = notes(&results.total, plan.model);

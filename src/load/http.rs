@@ -103,18 +103,6 @@ impl ExchangeError {
             ExchangeError::Timeout(_) => "timeout",
         }
     }
-
-    /// Whether no connection was made: nothing was sent.
-    pub fn is_connect(&self) -> bool {
-        matches!(
-            self,
-            ExchangeError::Refused
-                | ExchangeError::ConnectTimeout
-                | ExchangeError::Exhausted(_)
-                | ExchangeError::Connect(_)
-                | ExchangeError::Tls(_)
-        )
-    }
 }
 
 /// What of an answer is kept.

@@ -313,8 +313,11 @@ pub struct GeneratorFacts {
     pub lag_max_ms: f64,
     /// Failures that are this machine's: no free ports or file descriptors.
     pub own_failures: u64,
-    /// Why its figures cannot be trusted; empty if they can.
+    /// Why the load was not what was asked for, so that no verdict stands on it; empty if it was.
     pub saturated: Vec<String>,
+    /// Why latencies may be too high and rates too low by its own doing: what holds all the same, holds; what does not
+    /// hold is not the server's fault for sure.
+    pub strained: Vec<String>,
 }
 
 /// The figures that `promote` may use as guardrails, by name without a prefix.

@@ -46,6 +46,9 @@ pub struct Gates<'a> {
 pub fn judge(report: &mut LoadReport, gates: Gates<'_>) {
     report.thresholds = outcomes(report, gates);
     (report.verdict, report.reasons) = decide(report);
+    if let (Verdict::Passed, Some(facts)) = (report.verdict, &report.generator) {
+        report.notes.extend(facts.strained.iter().map(|strain| format!("{strain} (the thresholds hold all the same)")));
+    }
 }
 
 fn outcomes(report: &LoadReport, gates: Gates<'_>) -> Vec<ThresholdOutcome> {
@@ -188,15 +191,21 @@ fn decide(report: &LoadReport) -> (Verdict, Vec<String>) {
     }
     let broken = messages(report, |gate| gate.outcome == Outcome::Broken && !is_failures(gate));
     let unknown = messages(report, |gate| gate.outcome == Outcome::Unknown);
-    let saturated = report.generator.as_ref().map(|facts| facts.saturated.clone()).unwrap_or_default();
+    let (saturated, strained) = match &report.generator {
+        Some(facts) => (facts.saturated.clone(), facts.strained.clone()),
+        None => (Vec::new(), Vec::new()),
+    };
+    let struggled = !saturated.is_empty() || !strained.is_empty();
     // Where nothing but drops went wrong, a struggling generator is the one to blame and not the server.
     let only_dropped = report.total.failed == 0 && report.total.good > 0;
-    let verdict = if !failures.is_empty() && (!only_dropped || saturated.is_empty()) {
+    let servers_fault = !(only_dropped && struggled);
+    let verdict = if !failures.is_empty() && servers_fault {
         Verdict::Failed
-    } else if !saturated.is_empty() {
+    } else if !saturated.is_empty() || !failures.is_empty() {
         Verdict::Invalid
     } else if !broken.is_empty() {
-        Verdict::Failed
+        // A saturated generator looks like a slow server.
+        if struggled { Verdict::Invalid } else { Verdict::Failed }
     } else if !unknown.is_empty() {
         Verdict::Invalid
     } else {
@@ -207,6 +216,9 @@ fn decide(report: &LoadReport) -> (Verdict, Vec<String>) {
         reasons.push(format!("most frequent: {} x `{}` {}: {}", most.count, most.name, most.kind, most.message));
     }
     reasons.extend(saturated);
+    if verdict != Verdict::Passed {
+        reasons.extend(strained);
+    }
     reasons.extend(broken);
     // Without any good answer it goes without saying that latency cannot be judged.
     reasons.extend(unknown.into_iter().filter(|_| report.total.good > 0));
@@ -231,38 +243,37 @@ fn no_requests(tool: Tool) -> String {
     }
 }
 
-/// Why the generator's figures cannot be trusted; empty if they can. `p99_ms` is what it measured.
-pub fn saturation(facts: &GeneratorFacts, model: LoadModel, p99_ms: Option<f64>) -> Vec<String> {
-    let mut reasons = Vec::new();
+/// Fills in what the generator's facts mean for its figures. `p99_ms` is what it measured.
+pub fn assess(facts: &mut GeneratorFacts, model: LoadModel, p99_ms: Option<f64>) {
     let allowed = LAG_ALLOWED_MS.max(p99_ms.unwrap_or(0.0) * LAG_ALLOWED_SHARE);
-    let lag = show_ms(facts.lag_p99_ms);
-    match model {
-        LoadModel::Open { per_second, .. } if facts.lag_p99_ms > allowed => reasons.push(format!(
-            "the generator could not keep up with {per_second}/s: 1 % of its requests went out {lag} or more after they \
-             were due; lower the rate, or give it more threads or another machine"
-        )),
-        LoadModel::Closed { .. } if facts.lag_p99_ms > allowed => reasons.push(format!(
-            "the generator did not get to run in time: it was {lag} or more late 1 % of the time, and that is in every \
-             latency; run it on a machine with free processors"
-        )),
-        LoadModel::Open { .. } | LoadModel::Closed { .. } => {}
+    if facts.lag_p99_ms > allowed {
+        let lag = show_ms(facts.lag_p99_ms);
+        match model {
+            LoadModel::Open { per_second, .. } => facts.saturated.push(format!(
+                "the generator could not keep up with {per_second}/s: 1 % of the time it was {lag} or more late; lower the \
+                 rate, or give it more threads or another machine"
+            )),
+            LoadModel::Closed { .. } => facts.strained.push(format!(
+                "the generator did not get to run in time: 1 % of the time it was {lag} or more late, and that is in the \
+                 latencies; run it on a machine with free processors"
+            )),
+        }
     }
     if facts.busy_share > BUSY {
         let threads =
             if facts.threads == 1 { "thread was".to_owned() } else { format!("{} threads were", facts.threads) };
-        reasons.push(format!(
+        facts.strained.push(format!(
             "the generator itself was the bottleneck: its {threads} busy {} of the time; give it more threads or another \
              machine",
             share(facts.busy_share)
         ));
     }
     if facts.own_failures > 0 {
-        reasons.push(format!(
+        facts.saturated.push(format!(
             "{} requests failed because this machine had no free port or file descriptor left",
             facts.own_failures
         ));
     }
-    reasons
 }
 
 /// What is worth saying beside the verdict.
@@ -442,17 +453,33 @@ mod tests {
             own_failures,
             ..GeneratorFacts::default()
         };
-        let check = |facts: GeneratorFacts, model: LoadModel, p99_ms: f64, expected: usize| {
-            let reasons = saturation(&facts, model, Some(p99_ms));
-            assert_eq!(reasons.len(), expected, "{facts:?} {model:?} {p99_ms}: {reasons:?}");
+        let check = |mut facts: GeneratorFacts, model: LoadModel, p99_ms: f64, expected: (usize, usize)| {
+            assess(&mut facts, model, Some(p99_ms));
+            assert_eq!((facts.saturated.len(), facts.strained.len()), expected, "{facts:?} {model:?} {p99_ms}");
         };
-        check(facts(1.0, 0.3, 0), open, 5.0, 0);
-        check(facts(30.0, 0.3, 0), open, 30.0, 1);
-        check(facts(30.0, 0.3, 0), open, 500.0, 0);
-        check(facts(1.0, 0.99, 0), open, 5.0, 1);
-        check(facts(1.0, 0.99, 0), closed, 5.0, 1);
-        check(facts(30.0, 0.99, 0), closed, 30.0, 2);
-        check(facts(1.0, 0.3, 1), closed, 5.0, 1);
+        check(facts(1.0, 0.3, 0), open, 5.0, (0, 0));
+        check(facts(30.0, 0.3, 0), open, 30.0, (1, 0));
+        check(facts(30.0, 0.3, 0), open, 500.0, (0, 0));
+        check(facts(1.0, 0.99, 0), open, 5.0, (0, 1));
+        check(facts(1.0, 0.99, 0), closed, 5.0, (0, 1));
+        check(facts(30.0, 0.99, 0), closed, 30.0, (0, 2));
+        check(facts(1.0, 0.3, 1), closed, 5.0, (1, 0));
+    }
+
+    #[test]
+    fn a_strained_generator_spoils_only_what_does_not_hold() {
+        let strained = || {
+            let mut report = report(request("all", 1000, 0, 0));
+            let strained = vec!["busy".to_owned()];
+            report.generator = Some(GeneratorFacts { strained, ..GeneratorFacts::default() });
+            report
+        };
+        let held = judged(strained(), &["p95 < 1s"]);
+        assert_eq!((held.verdict, held.reasons.len()), (Verdict::Passed, 0));
+        assert_eq!(held.notes, ["busy (the thresholds hold all the same)"]);
+        let broken = judged(strained(), &["p95 < 1ms"]);
+        assert_eq!((broken.verdict, broken.notes.len()), (Verdict::Invalid, 0));
+        assert_eq!(broken.reasons, ["busy", "p95 < 1ms does not hold: 95.0ms"]);
     }
 
     #[test]

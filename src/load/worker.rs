@@ -33,7 +33,14 @@ use crate::pipeline::types::Expect;
 /// How often a thread looks at itself: whether it runs in time, and whether a second ended.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A user whose connection was refused waits this long, then twice as long, up to [`LONGEST_PAUSE`].
+/// The runtime's timer goes off on whole milliseconds: that much is not lateness, in nanoseconds.
+const TIMER_STEP: u64 = 1_000_000;
+
+/// Of an answer's body, this much is kept as the example of a failure, in bytes.
+const EXAMPLE: usize = 1024;
+
+/// A user who got no answer at all (refused, closed, timed out) waits this long, then twice as long, up to
+/// [`LONGEST_PAUSE`]: a dead server must not be asked a hundred thousand times a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(160);
 
@@ -167,7 +174,7 @@ async fn watch(thread: Rc<Thread>, outbox: &Outbox, cancel: &CancellationToken) 
         usage.look(now, timeline);
         {
             let mut recorder = thread.recorder.borrow_mut();
-            recorder.lag(look_at, now);
+            recorder.lag(look_at.saturating_add(TIMER_STEP), now);
             recorder.advance(now);
         }
         look_at = now.saturating_add(duration_nanos(LOOK));
@@ -318,7 +325,7 @@ async fn be_user(thread: Rc<Thread>, start: u64) {
         }
         match session.perform(&thread, Due { pick: thread.pick(), at: due }).await {
             Served::Answered => pause = FIRST_PAUSE,
-            Served::NoConnection => {
+            Served::Unanswered => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -423,10 +430,10 @@ async fn be_connection(thread: Rc<Thread>, pool: Rc<Pool>, slot: Rc<Slot>) {
 
 /// How a request ended, as far as the next one is concerned.
 enum Served {
-    /// There was a server.
+    /// There was an answer, good or bad.
     Answered,
     /// There was none.
-    NoConnection,
+    Unanswered,
 }
 
 /// One user's connection and buffers.
@@ -473,7 +480,7 @@ impl Session {
                 if matches!(error, ExchangeError::Exhausted(_)) {
                     recorder.own_failure();
                 }
-                if error.is_connect() { Served::NoConnection } else { Served::Answered }
+                Served::Unanswered
             }
         }
     }
@@ -496,7 +503,7 @@ impl Session {
             recorder.good(timing, reply.body_bytes);
             return;
         };
-        let body = &reply.body[..reply.body.len().min(BODY_EXCERPT)];
+        let body = &reply.body[..reply.body.len().min(EXAMPLE)];
         let (kind, message) = if first.starts_with("status") {
             let body = normalise(&String::from_utf8_lossy(body));
             (format!("status {}", reply.status), if body.is_empty() { "(empty body)".to_owned() } else { body })
