@@ -77,8 +77,9 @@ make_debian() { # TAG
   from=$(sources)
   # What is installed later leaves out the same, and starts no services.
   printf 'path-exclude=/usr/share/%s/*\n' man doc locale >"$work/leave-out"
-  printf '#!/bin/sh\nexit 101\n' >"$work/policy-rc.d"
-  chmod 755 "$work/policy-rc.d"
+  mkdir -p "$work/late/usr/sbin"
+  printf '#!/bin/sh\nexit 101\n' >"$work/late/usr/sbin/policy-rc.d"
+  chmod 755 "$work/late/usr/sbin/policy-rc.d"
   local options=(--variant=minbase --include=ca-certificates)
   for folder in man doc locale; do options+=("--dpkgopt=path-exclude=/usr/share/$folder/*"); done
   # A later update of the certificates makes the bundle anew: out of these.
@@ -87,9 +88,10 @@ make_debian() { # TAG
   fi
   mmdebstrap "${options[@]}" \
     --customize-hook="upload $work/leave-out /etc/dpkg/dpkg.cfg.d/docker" \
-    --customize-hook="upload $work/policy-rc.d /usr/sbin/policy-rc.d" \
     --customize-hook="upload $bundle $bundle" \
     "$name" "$work/debian.tar" "$from"
+  # Not by a hook: mmdebstrap has a file of this name itself and removes it at its end.
+  tar --append --owner=0 --group=0 -f "$work/debian.tar" -C "$work/late" ./usr/sbin/policy-rc.d
   docker import --change 'CMD ["bash"]' \
     --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
     --change "ENV SSL_CERT_FILE=$bundle" --change "ENV REQUESTS_CA_BUNDLE=$bundle" --change "ENV PIP_CERT=$bundle" \

@@ -139,7 +139,9 @@ async fn two_hundred_thousand_fast_lines() {
 #[tokio::test]
 async fn a_slow_reader_loses_nothing() {
     bench(async |bench| {
-        let unit = bench.script("slow", "seq 1 400000 & seq 1 400000 >&2; wait");
+        // 2.9 MB on each stream: more than all buffers between here and the unit.
+        let lines = "seq 1 40000 | sed 's/$/ ................................................................./'";
+        let unit = bench.script("slow", &format!("{lines} & {lines} >&2; wait"));
         let mut output = bench.start(&unit).await;
         let first = output.recv().await.unwrap().unwrap();
         // The unit ends while nobody reads: the answer comes although its reader stands still.
@@ -151,7 +153,7 @@ async fn a_slow_reader_loses_nothing() {
             Stream::Stderr => &mut text.stderr,
         };
         front.splice(0..0, first.bytes.iter().copied());
-        let expected: Vec<u8> = (1..=400_000).flat_map(|n| format!("{n}\n").into_bytes()).collect();
+        let expected: Vec<u8> = (1..=40_000).flat_map(|n| format!("{n} {}\n", ".".repeat(65)).into_bytes()).collect();
         assert!(text.stdout == expected, "stdout {} of {}", text.stdout.len(), expected.len());
         assert!(text.stderr == expected, "stderr {} of {}", text.stderr.len(), expected.len());
     })
