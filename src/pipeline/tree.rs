@@ -1,4 +1,4 @@
-//! A file as a tree of values, each with its place: what [`super::parse`] reads and everything after it looks at.
+//! A file as a tree of values, each with its place: what [`mod@super::parse`] reads and everything after it looks at.
 
 use super::diagnostic::Span;
 
