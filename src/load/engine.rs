@@ -18,8 +18,9 @@ use crate::load::encode::{EncodeError, Encoded};
 use crate::load::plan::{LoadPlan, PlanError};
 use crate::load::report::{GeneratorFacts, LoadReport, RequestReport, Tool, Verdict};
 use crate::load::target::{Endpoint, TargetError};
+use crate::load::usage::Shares;
 use crate::load::verdict::{Gates, assess, judge, notes};
-use crate::load::worker::{Message, Outbox, Prepared, Shared, Shares, run_thread};
+use crate::load::worker::{Message, Outbox, Prepared, Shared, run_thread};
 
 /// Descriptors for everything that is not a connection of the test.
 const SPARE_DESCRIPTORS: u64 = 256;

@@ -31,5 +31,6 @@ mod svg;
 pub mod target;
 pub mod threshold;
 pub mod tool;
+mod usage;
 pub mod verdict;
 mod worker;
