@@ -72,7 +72,7 @@ pub async fn show(data: Option<&Path>, args: ShowArgs) -> anyhow::Result<i32> {
     if args.json {
         data::print_json(&report::collect(&engine, id).await?)?;
     } else {
-        report::print(&engine, id).await?;
+        report::print(&engine, id, report::Parts::All).await?;
     }
     Ok(exit::PASSED)
 }

@@ -8,10 +8,10 @@ use serde::Serialize;
 use super::text;
 use crate::build::status::{BuildStatus, StageStatus};
 use crate::engine::Engine;
-use crate::ids::{BuildId, NodeKey};
+use crate::ids::BuildId;
 use crate::store::attempts::{self, AttemptRow};
 use crate::store::builds::{self, BuildRow, StageRow};
-use crate::store::results;
+use crate::store::{StoreError, Tx, models, results};
 
 /// A build with everything below it.
 #[derive(Debug, Serialize)]
@@ -20,6 +20,17 @@ pub struct BuildReport {
     pub build: BuildRow,
     /// Its stages in the plan's order.
     pub stages: Vec<StageReport>,
+    /// The version that its candidate was judged against.
+    pub champion: Option<Champion>,
+}
+
+/// A champion at the time of a judgement.
+#[derive(Debug, Serialize)]
+pub struct Champion {
+    /// Its version.
+    pub version: u64,
+    /// Its metrics.
+    pub metrics: BTreeMap<String, f64>,
 }
 
 /// A stage with its attempts and numbers.
@@ -52,23 +63,44 @@ pub async fn collect(engine: &Arc<Engine>, id: BuildId) -> anyhow::Result<BuildR
                 let (metrics, version) = result.map(|result| (result.metrics, result.version)).unwrap_or_default();
                 stages.push(StageReport { row, attempts, metrics, version });
             }
-            Ok(BuildReport { build, stages })
+            let champion = champion(db, &stages)?;
+            Ok(BuildReport { build, stages, champion })
         })
         .await?;
     Ok(report)
+}
+
+fn champion(db: &Tx, stages: &[StageReport]) -> Result<Option<Champion>, StoreError> {
+    let judged = stages.iter().find_map(|stage| stage.attempts.last()?.reports.get("judgement"));
+    let model = judged.and_then(|judged| judged.get("model")?.as_str());
+    let version = judged.and_then(|judged| judged.get("champion")?.as_u64());
+    let (Some(model), Some(version)) = (model, version) else { return Ok(None) };
+    let metrics = models::version(db, model, version)?.metrics;
+    Ok(Some(Champion { version, metrics }))
+}
+
+/// Which parts are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parts {
+    /// All.
+    All,
+    /// All but the table of stages, which the live tree has just shown.
+    WithoutStages,
 }
 
 /// Prints it.
 ///
 /// # Errors
 /// The database's.
-pub async fn print(engine: &Arc<Engine>, id: BuildId) -> anyhow::Result<()> {
+pub async fn print(engine: &Arc<Engine>, id: BuildId, parts: Parts) -> anyhow::Result<()> {
     let report = collect(engine, id).await?;
     let mut out = String::new();
-    stages(&report, &mut out);
+    if parts == Parts::All {
+        stages(&report, &mut out);
+    }
     failures(engine, &report, &mut out);
     for stage in &report.stages {
-        kind(stage, &mut out);
+        kind(stage, report.champion.as_ref(), &mut out);
     }
     last_line(&report, &mut out);
     anstream::print!("{out}");
@@ -124,9 +156,9 @@ fn failures(engine: &Engine, report: &BuildReport, out: &mut String) {
     }
 }
 
-fn kind(stage: &StageReport, out: &mut String) {
+fn kind(stage: &StageReport, champion: Option<&Champion>, out: &mut String) {
     if stage.row.kind == "train" && !stage.metrics.is_empty() {
-        metrics(&stage.row.node, stage.version, &stage.metrics, out);
+        metrics(stage, champion, out);
     }
     let Some(attempt) = stage.attempts.last() else { return };
     for (name, report) in &attempt.reports {
@@ -139,14 +171,20 @@ fn kind(stage: &StageReport, out: &mut String) {
     }
 }
 
-fn metrics(node: &NodeKey, version: Option<u64>, metrics: &BTreeMap<String, f64>, out: &mut String) {
-    let version = version.map_or(String::new(), |version| format!(" (version {version})"));
-    out.push_str(&format!("\n{}{version}\n", text::paint(text::BOLD, node)));
-    let rows: Vec<Vec<String>> = metrics
-        .iter()
-        .take(40)
-        .map(|(name, value)| vec![format!("  {}", text::one_line(name, 40)), text::number(*value)])
-        .collect();
+/// The metrics of a training, beside the champion's. The cells of the confusion matrix are left to `--json`.
+fn metrics(stage: &StageReport, champion: Option<&Champion>, out: &mut String) {
+    let other = champion.filter(|champion| Some(champion.version) != stage.version);
+    let mut rows = vec![vec![text::paint(text::BOLD, &stage.row.node)]];
+    rows[0].push(stage.version.map_or(String::new(), |version| text::paint(text::DIM, format!("version {version}"))));
+    if let Some(other) = other {
+        rows[0].push(text::paint(text::DIM, format!("champion (version {})", other.version)));
+    }
+    for (name, value) in stage.metrics.iter().filter(|(name, _)| !name.starts_with("confusion.")).take(40) {
+        let mut row = vec![format!("  {}", text::one_line(name, 40)), text::number(*value)];
+        row.extend(other.map(|other| other.metrics.get(name).map_or("-".to_owned(), |value| text::number(*value))));
+        rows.push(row);
+    }
+    out.push('\n');
     out.push_str(&text::table(&rows));
 }
 

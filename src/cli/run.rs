@@ -57,7 +57,8 @@ pub async fn run(data: Option<&Path>, args: RunArgs) -> anyhow::Result<i32> {
     signals.abort();
     let status = status?;
     if !args.json {
-        report::print(&engine, id).await?;
+        let parts = if style == view::Style::Tree { report::Parts::WithoutStages } else { report::Parts::All };
+        report::print(&engine, id, parts).await?;
     }
     Ok(match status {
         BuildStatus::Passed => exit::PASSED,

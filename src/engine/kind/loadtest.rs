@@ -15,6 +15,7 @@ use crate::build::status::FailureKind;
 use crate::load::checks::CheckResult;
 use crate::load::collect::Tick;
 use crate::load::contract::{Contract, broken_contract, check_contract};
+use crate::load::engine::LoadError;
 use crate::load::plan::{JsonLines, LoadPlan, split_json_lines};
 use crate::load::report::{self, LoadReport, Verdict};
 use crate::load::target::Endpoint;
@@ -109,9 +110,10 @@ async fn built_in(attempt: &mut Attempt, plan: LoadPlan, served: &Served) -> Res
     let stopped = *stop.borrow();
     match (done, stopped) {
         (_, Some(reason)) => Err(Halt::Cancelled(reason)),
-        (Ok(load), None) => {
-            broken(attempt, &load.contract, served)?;
-            Ok(load)
+        (Ok(load), None) => Ok(load),
+        (Err(LoadError::Contract(results)), None) => {
+            broken(attempt, &results, served)?;
+            Err(Halt::failed(FailureKind::Contract, "one request of each kind must pass before load starts"))
         }
         (Err(error), None) => Err(Halt::failed(FailureKind::Load, error.to_string())),
     }
