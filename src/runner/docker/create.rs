@@ -368,7 +368,7 @@ mod tests {
             assert_eq!(cache(path, home), (target.to_owned(), parents), "{path}");
         };
         check("~/.cache/pip", "/root", "/root/.cache/pip", &["/root/.cache"]);
-        check("~/x", "/home/app", "/home/app/x", &[]);
+        check("~/x", "/srv/app", "/srv/app/x", &[]);
         check("/var/cache", "/root", "/var/cache", &[]);
         check("data/raw", "/root", "/workspace/data/raw", &[]);
     }
