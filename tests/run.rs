@@ -262,3 +262,70 @@ fn events_as_json_end_with_the_result() {
     assert_eq!(last["event"]["event"], "build-ended");
     assert_eq!(last["event"]["result"]["status"], "passed");
 }
+
+/// A pipeline that trains, checks, loads and promotes, on a port of its own.
+fn promoting(algorithm: &str, port: u16) -> String {
+    format!(
+        "name: players\nserve: {{ linfa: train, port: auto, ready: {{ path: /healthz }} }}\nstages:\n  train:\n    train:\n      model: players\n      linfa: {{ data: players.csv, target: good, task: classification, algorithm: {algorithm}, holdout: 0.4, seed: 3 }}\n  test-api:\n    needs: [train]\n    test-api:\n      checks: [ {{ name: up, request: GET /healthz }} ]\n  promote:\n    needs: [train, test-api]\n    promote:\n      model: players\n      better_if: {{ accuracy: {{ goal: maximize, test: mcnemar }} }}\n      deploy: {{ strategy: replace, port: {port} }}\n"
+    )
+}
+
+/// Rows in which `a` decides, with some noise in `b`.
+fn players() -> String {
+    let mut rows = "a,b,good\n".to_owned();
+    for row in 0..400 {
+        let a = (row * 37) % 100;
+        rows.push_str(&format!("{a},{},{}\n", (row * 61) % 17, u8::from(a > 60)));
+    }
+    rows
+}
+
+fn healthy(port: u16) -> bool {
+    let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) else { return false };
+    use std::io::{Read, Write};
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
+}
+
+#[test]
+fn a_first_model_is_promoted_and_serves_and_the_same_again_is_unchanged() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let place = Place::with(&promoting("decision-tree", port));
+    place.write("players.csv", &players());
+    let first = place.expect(0, &["run"]);
+    assert!(first.out.trim_end().ends_with("promoted"), "{}", first.out);
+    assert!(healthy(port));
+    let again = place.expect(0, &["run"]);
+    assert!(again.out.trim_end().ends_with("unchanged"), "{}", again.out);
+
+    place.expect(0, &["deployments", "stop", "players"]);
+    eventually("nothing serves", || !healthy(port));
+    place.expect(0, &["run"]);
+    assert!(healthy(port), "the champion is deployed again");
+    let models = place.json(&["models", "--json"]);
+    assert_eq!(models[0]["champion"], 1);
+    assert_eq!(models[0]["serving"]["port"], port);
+    place.expect(0, &["gc"]);
+    assert!(healthy(port), "clean-up leaves what serves");
+    place.expect(0, &["deployments", "stop", "players"]);
+    eventually("nothing is left", || place.processes().is_empty());
+}
+
+#[test]
+fn a_worse_model_does_not_reach_users() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let place = Place::with(&promoting("decision-tree", port));
+    place.write("players.csv", &players());
+    place.expect(0, &["run"]);
+    place.write("pipeline.yaml", &promoting("naive-bayes", port));
+    let worse = place.expect(0, &["run"]);
+    let verdict = place.stage(2, "promote")["attempts"][0]["reports"]["judgement"]["verdict"].clone();
+    assert!(verdict == "rejected" || verdict == "inconclusive", "{}", worse.out);
+    assert_eq!(place.json(&["models", "--json"])[0]["champion"], 1);
+    place.expect(0, &["promote", "players", "2", "--reason", "a try"]);
+    place.expect(0, &["rollback", "players"]);
+    assert_eq!(place.json(&["models", "--json"])[0]["champion"], 1);
+    place.expect(0, &["deployments", "stop", "players"]);
+    eventually("nothing is left", || place.processes().is_empty());
+}

@@ -66,8 +66,9 @@ pub enum Command {
     Promote(PromoteArgs),
     /// Go back to the champion before
     Rollback(RollbackArgs),
-    /// List what serves where
-    Deployments(JsonArgs),
+    /// List what serves where, or stop it
+    #[command(after_help = "Examples:\n  orchestrator deployments\n  orchestrator deployments stop player-stats")]
+    Deployments(DeploymentsArgs),
     /// Put load on a URL and judge it
     Loadtest(Box<LoadtestArgs>),
     /// Remove what nobody owns: containers, processes, networks, unreferenced artifacts
@@ -294,6 +295,27 @@ pub enum ModelsCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+}
+
+/// `deployments`
+#[derive(Debug, Args)]
+pub struct DeploymentsArgs {
+    /// What to do [default: list]
+    #[command(subcommand)]
+    pub command: Option<DeploymentsCommand>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `deployments stop`
+#[derive(Debug, Subcommand)]
+pub enum DeploymentsCommand {
+    /// Stop what serves a model; its champion stays the champion
+    Stop {
+        /// The model
+        model: String,
     },
 }
 

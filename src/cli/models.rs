@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::args::{JsonArgs, ModelsArgs, ModelsCommand, PromoteArgs, RollbackArgs};
+use super::args::{DeploymentsArgs, DeploymentsCommand, ModelsArgs, ModelsCommand, PromoteArgs, RollbackArgs};
 use super::exit::{self, Usage};
 use super::run::actor;
 use super::{data, text};
-use crate::deploy::{self, Deployer};
-use crate::engine::{Engine, now};
+use crate::deploy::{self, DeploySpec, Deployer};
+use crate::engine::{Engine, now, workspace};
+use crate::runner::UnitStatus;
+use crate::runner::spec::UnitName;
 use crate::store::deployments::{self, DeploymentRow, DeploymentStatus};
 use crate::store::models::{self, Promotion, VersionRow};
 
@@ -200,17 +202,15 @@ async fn redeploy(engine: &Arc<Engine>, model: &str, version: u64) -> anyhow::Re
         .read(move |db| Ok((deployments::live(db, &name)?, deployments::of_version(db, &name, version)?)))
         .await?;
     let Some(live) = live.filter(|live| live.version != version) else { return Ok(exit::PASSED) };
-    let Some(earlier) = earlier else {
-        text::remark(&format!(
-            "version {} still serves on port {}: version {version} was never deployed, so how to start it is not known",
-            live.version, live.port
-        ));
-        return Ok(exit::FAILED);
+    let earlier = match earlier {
+        Some(earlier) => earlier,
+        None => like(engine, &live, model, version).await?,
     };
     let at = now();
     let row = DeploymentRow {
         id: 0,
         unit: deploy::unit_name(&engine.store.instance, model, version, at),
+        version,
         port: live.port,
         status: DeploymentStatus::Starting,
         detail: String::new(),
@@ -237,13 +237,30 @@ async fn redeploy(engine: &Arc<Engine>, model: &str, version: u64) -> anyhow::Re
     Ok(exit::PASSED)
 }
 
-/// Lists deployments.
+/// How a version that was never deployed is started: as the one that serves, with its own source tree and outputs.
+async fn like(engine: &Arc<Engine>, live: &DeploymentRow, model: &str, version: u64) -> anyhow::Result<DeploymentRow> {
+    let name = model.to_owned();
+    let row = engine.store.read(move |db| models::version(db, &name, version)).await?;
+    let mut spec: DeploySpec = serde_json::from_value(live.spec.clone())?;
+    spec.workspace = workspace::of_version(engine, &row).await?;
+    Ok(DeploymentRow { spec: serde_json::to_value(spec)?, ..live.clone() })
+}
+
+/// Lists deployments, or stops one.
 ///
 /// # Errors
-/// The database's.
-pub async fn deployments(data: Option<&Path>, args: JsonArgs) -> anyhow::Result<i32> {
+/// The database's, or the runner's.
+pub async fn deployments(data: Option<&Path>, args: DeploymentsArgs) -> anyhow::Result<i32> {
     let engine = data::open(data).await?;
-    let rows = engine.store.read(|db| deployments::list(db, SHOWN)).await?;
+    if let Some(DeploymentsCommand::Stop { model }) = args.command {
+        return stop(&engine, &model).await;
+    }
+    let mut rows = engine.store.read(|db| deployments::list(db, SHOWN)).await?;
+    for row in rows.iter_mut().filter(|row| row.status == DeploymentStatus::Live) {
+        if let Some(detail) = down(&engine, row).await {
+            row.detail = detail;
+        }
+    }
     if args.json {
         data::print_json(&rows)?;
         return Ok(exit::PASSED);
@@ -255,7 +272,8 @@ pub async fn deployments(data: Option<&Path>, args: JsonArgs) -> anyhow::Result<
     let mut table = vec![["MODEL", "VERSION", "PORT", "STATUS", "SINCE", ""].map(str::to_owned).to_vec()];
     for row in rows {
         let style = match row.status {
-            DeploymentStatus::Live => text::GOOD,
+            DeploymentStatus::Live if row.detail.is_empty() => text::GOOD,
+            DeploymentStatus::Live => text::WARN,
             DeploymentStatus::Failed => text::BAD,
             DeploymentStatus::Starting | DeploymentStatus::Stopped => text::DIM,
         };
@@ -269,5 +287,34 @@ pub async fn deployments(data: Option<&Path>, args: JsonArgs) -> anyhow::Result<
         ]);
     }
     anstream::print!("{}", text::table(&table));
+    Ok(exit::PASSED)
+}
+
+/// What is wrong with a deployment that should serve; `None` if its unit runs.
+async fn down(engine: &Engine, row: &DeploymentRow) -> Option<String> {
+    let unit = UnitName(row.unit.clone());
+    let status = match engine.runners.named(&row.runner).await {
+        Ok(runner) => runner.status(&unit).await,
+        Err(error) => Err(error),
+    };
+    match status {
+        Ok(UnitStatus::Running) => None,
+        Ok(UnitStatus::Absent | UnitStatus::Created | UnitStatus::Exited(_) | UnitStatus::Lost) => {
+            Some("its process is gone; promote a version or run the pipeline to deploy again".to_owned())
+        }
+        Err(error) => Some(format!("not known: {error}")),
+    }
+}
+
+async fn stop(engine: &Arc<Engine>, model: &str) -> anyhow::Result<i32> {
+    let name = model.to_owned();
+    let Some(row) = engine.store.read(move |db| deployments::live(db, &name)).await? else {
+        return Err(Usage(format!("nothing serves `{model}`; `orchestrator deployments` lists what does")).into());
+    };
+    let runner = engine.runners.named(&row.runner).await?;
+    runner.remove(&UnitName(row.unit.clone())).await?;
+    let (id, at, detail) = (row.id, now(), format!("stopped by {}", actor()));
+    engine.store.write(move |tx| deployments::set(tx, id, DeploymentStatus::Stopped, &detail, at)).await?;
+    anstream::println!("version {} of `{model}` no longer serves on port {}", row.version, row.port);
     Ok(exit::PASSED)
 }

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use globset::{Glob, GlobSetBuilder};
 
-use super::EngineError;
 use super::attempt::{Attempt, Halt};
 use super::drive::Build;
+use super::{Engine, EngineError};
 use crate::artifact::manifest::{Digest, FileEntry, Manifest};
 use crate::artifact::{self, Caps, ManifestAt};
 use crate::build::status::FailureKind;
 use crate::ids::NodeKey;
 use crate::runner::spec::UnitName;
 use crate::runner::{Runner, TarStream};
+use crate::store::models::VersionRow;
 use crate::store::{StoreError, results};
 
 fn wrong(error: impl std::fmt::Display) -> EngineError {
@@ -130,6 +131,20 @@ pub async fn manifest(build: &Build, good: &[usize]) -> Result<Manifest, Halt> {
         }
     }
     Ok(Manifest { files: files.into_values().collect() })
+}
+
+/// Digest of a version's own tree: its source with its outputs over it.
+///
+/// # Errors
+/// If it cannot be read or stored.
+pub async fn of_version(engine: &Engine, version: &VersionRow) -> Result<String, EngineError> {
+    let mut files: BTreeMap<String, FileEntry> = BTreeMap::new();
+    for digest in [&version.lineage.source, &version.outputs] {
+        let tree = engine.artifacts.manifest(&digest.parse().map_err(wrong)?).await.map_err(wrong)?;
+        files.extend(tree.files.into_iter().map(|file| (file.path.clone(), file)));
+    }
+    let manifest = Manifest { files: files.into_values().collect() };
+    Ok(engine.artifacts.put_manifest(&manifest).await.map_err(wrong)?.to_string())
 }
 
 /// The workspace of an attempt as a tar.

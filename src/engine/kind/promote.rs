@@ -15,6 +15,8 @@ use crate::judge::promote::{Judgement, Verdict};
 use crate::load::checks::run_checks;
 use crate::load::probe;
 use crate::pipeline::types::{ApiCheck, Deploy, Kind, Promote, Serve, ServePort};
+use crate::runner::UnitStatus;
+use crate::runner::spec::UnitName;
 use crate::store::StoreError;
 use crate::store::deployments::{self, DeploymentRow, DeploymentStatus};
 use crate::store::models::{self, Promotion};
@@ -131,9 +133,13 @@ async fn decide(
         ));
     }
     let deployment = match &spec.deploy {
-        Deploy::Replace { port } if promoted && !held => {
+        Deploy::Replace { port }
+            if (promoted && !held) || must_serve_again(attempt, judgement, case, *port).await? =>
+        {
             let deploy = trial(attempt, *port).await?;
-            Some(row(attempt, spec, case.candidate.version, *port, &deploy)?)
+            let version =
+                if promoted { Some(case.candidate.version) } else { case.champion.as_ref().map(|c| c.version) };
+            Some(row(attempt, spec, version.unwrap_or(case.candidate.version), *port, &deploy)?)
         }
         Deploy::Replace { .. } | Deploy::None => None,
     };
@@ -159,9 +165,39 @@ async fn decide(
         Err(error) => return Err(Halt::internal(error).into()),
     };
     if let (Some(row), Some(id)) = (deployment, id) {
-        deploy_or_go_back(attempt, case, DeploymentRow { id, ..row }).await?;
+        let row = DeploymentRow { id, ..row };
+        if promoted {
+            deploy_or_go_back(attempt, case, row).await?;
+        } else {
+            finish_deployment(attempt, &row).await?;
+        }
     }
     Ok(())
+}
+
+/// The champion is the candidate, and does not serve (any more): after a reboot, a stop, or another port.
+async fn must_serve_again(
+    attempt: &mut Attempt,
+    judgement: &Judgement,
+    case: &evidence::Case,
+    port: u16,
+) -> Result<bool, Halt> {
+    if judgement.verdict != Verdict::Unchanged {
+        return Ok(false);
+    }
+    let engine = Arc::clone(&attempt.cx.build.engine);
+    let model = judgement.model.clone();
+    let champion = case.champion.as_ref().map(|champion| champion.version);
+    let live = engine.store.read(move |db| deployments::live(db, &model)).await.map_err(Halt::internal)?;
+    if let Some(row) = live.filter(|row| Some(row.version) == champion && row.port == port) {
+        let runner = engine.runners.named(&row.runner).await.map_err(Halt::internal)?;
+        let status = runner.status(&UnitName(row.unit)).await.map_err(Halt::internal)?;
+        if status == UnitStatus::Running {
+            return Ok(false);
+        }
+    }
+    attempt.log.note("the champion does not serve: deploying it again");
+    Ok(true)
 }
 
 /// A promotion whose deployment fails is taken back: the champion is what serves.
