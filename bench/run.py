@@ -15,7 +15,7 @@ import local_runner
 import measure
 import raw_floor
 
-IMAGE = os.environ.get("BENCH_IMAGE", "busybox:latest")
+IMAGE = os.environ.get("BENCH_IMAGE", "orchestrator-test/busybox:1")
 PARTS = {
     "floor": lambda: raw_floor.measure_all(IMAGE),
     "docker": lambda: docker_stage.measure_all(IMAGE),
@@ -65,7 +65,7 @@ def main() -> None:
     if set(parts) - {"floor", "build"} and not measure.PROGRAM.is_file():
         raise SystemExit(f"{measure.PROGRAM} is not there; run `cargo build --release` first")
     if {"docker", "docker-log", "floor"} & set(parts) and not engine.has_image(IMAGE):
-        raise SystemExit(f"the engine has no image `{IMAGE}`; pull it, or set BENCH_IMAGE to one with sh, yes and head")
+        raise SystemExit(f"the engine has no image `{IMAGE}`; run scripts/base-images.sh busybox, or set BENCH_IMAGE to one with sh, yes and head")
     heading(parts)
     for part in parts:
         PARTS[part]()

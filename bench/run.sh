@@ -5,9 +5,11 @@
 #   bench/run.sh local docker         some of them; `floor` measures the raw engine alone
 #   bench/run.sh > docs/benchmarks.md the page in the documentation
 #
-# Progress goes to standard error, the table to standard output. Needs Python 3.11, a Docker engine, wrk for `load`, and
-# `cargo build --release` before. Settings: ORCHESTRATOR (the program), BENCH_IMAGE (default busybox:latest), BENCH_ROUNDS
-# (default 5). Run it on a machine with nothing else to do.
+# Progress goes to standard error, the table to standard output. Needs Python 3.11, a Docker engine, wrk and nginx for `load`,
+# and `cargo build --release` before. Run it on a machine with nothing else to do. Settings:
+#   ORCHESTRATOR   the program (target/release/orchestrator)
+#   BENCH_IMAGE    an image with sh, yes and head (orchestrator-test/busybox:1, which scripts/base-images.sh busybox makes)
+#   BENCH_ROUNDS   how often everything is measured (5)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,6 +27,7 @@ if [ ${#parts[@]} -gt 0 ]; then
   PYTHONDONTWRITEBYTECODE=1 python3 bench/run.py "${parts[@]}"
 fi
 if [ "$load" = yes ]; then
-  echo
-  bench/load.sh
+  printf '\n## Load engine beside wrk\n\nA bare nginx, 32 connections, one thread each, in turns. Goal: a ratio of at least 0.7.\n\n```text\n'
+  bench/load.sh "${ORCHESTRATOR:-target/release/orchestrator}" "${BENCH_ROUNDS:-5}"
+  echo '```'
 fi
