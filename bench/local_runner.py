@@ -4,12 +4,11 @@ import statistics
 import subprocess
 import time
 
+import docker_log
 import measure
 
 BUILDS = 200
 AT_ONCE = 4
-LINES = 1_000_000
-LINE = "x" * 99
 
 # Four stages as a model's pipeline has them, all of which may be reused.
 UNCHANGED = """\
@@ -26,14 +25,16 @@ def builds_a_second(folder) -> float:
     file = measure.pipeline(folder / "noop", 'stages: { noop: { run: "true" } }\n')
     command = [str(measure.PROGRAM), "run", str(file), "--data-dir", str(folder / "data"), "--no-reuse"]
     measure.Run(file, folder / "data", "--no-reuse")
+    log = folder / "said"
     started = time.perf_counter()
     ended, running = 0, []
-    while ended < BUILDS:
-        while len(running) < AT_ONCE and ended + len(running) < BUILDS:
-            running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
-        if running.pop(0).wait() != 0:
-            raise SystemExit(f"{' '.join(command)} failed")
-        ended += 1
+    with open(log, "wb") as out:
+        while ended < BUILDS:
+            while len(running) < AT_ONCE and ended + len(running) < BUILDS:
+                running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT))
+            if running.pop(0).wait() != 0:
+                raise SystemExit(f"{' '.join(command)} failed:\n{log.read_text()[-2000:]}")
+            ended += 1
     return BUILDS / (time.perf_counter() - started)
 
 
@@ -45,12 +46,11 @@ def measure_all() -> None:
             rates.append(builds_a_second(folder))
             singles.append(measure.Run(folder / "noop/pipeline.yaml", folder / "data", "--no-reuse").seconds)
         with measure.folder() as folder:
-            text = f"stages: {{ talk: {{ run: 'yes {LINE} | head -n {LINES}' }} }}\n"
-            run = measure.Run(measure.pipeline(folder / "project", text), folder / "data", "--no-reuse")
+            run = measure.Run(measure.pipeline(folder / "project", docker_log.TALK), folder / "data", "--no-reuse")
             logs.append(run.seconds)
             memory.append(run.peak_kib)
             if number == 0:
-                lost = LINES - measure.stored_lines(folder / "data", "talk", LINE.encode())
+                lost = docker_log.LINES - measure.stored_lines(folder / "data", "talk", docker_log.LINE.encode())
         with measure.folder() as folder:
             file = measure.pipeline(folder / "project", UNCHANGED)
             measure.Run(file, folder / "data")
