@@ -264,7 +264,9 @@ async fn sweep(engine: &Arc<Engine>, pipeline: &Pipeline, chosen: Option<&str>) 
 /// Says if there are builds to go on with.
 async fn remind(engine: &Arc<Engine>) -> anyhow::Result<()> {
     for id in engine.store.read(builds::open).await? {
-        if crate::engine::lock::BuildLock::take(&engine.paths, id).is_ok() {
+        let row = engine.store.read(move |db| builds::get(db, id)).await?;
+        // One that is only queued is about to be taken up by whoever asked for it.
+        if row.status == BuildStatus::Running && crate::engine::lock::BuildLock::take(&engine.paths, id).is_ok() {
             text::remark(&format!(
                 "build {id} was interrupted: `orchestrator run --resume {}` goes on with it, `orchestrator cancel {}` ends it",
                 id.0, id.0

@@ -212,7 +212,7 @@ pub async fn run(cx: AttemptCx, takeover: Takeover) -> AttemptDone {
     let ended = kind::run(&mut attempt).await;
     let (outcome, good) = match ended {
         Ok(good) => (Outcome::Succeeded, Some(good)),
-        Err(halt) => (halt.outcome(), None),
+        Err(halt) => (masked(&attempt.log, halt.outcome()), None),
     };
     // The source of an interrupted attempt may still go on, or be unknown: its last line stays as it is.
     let log = match &outcome {
@@ -241,8 +241,19 @@ pub async fn run(cx: AttemptCx, takeover: Takeover) -> AttemptDone {
         }
     }
     done.steps = attempt.steps;
-    done.reports = attempt.reports;
+    done.reports = attempt.reports.into_iter().map(|(name, report)| (name, attempt.log.masked_json(report))).collect();
     done
+}
+
+/// What failed is stored and shown, and may quote what a server or engine said.
+fn masked(log: &super::unit::Log, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Failed { failure } => {
+            let message = log.masked(&failure.message);
+            Outcome::Failed { failure: Failure { message, ..failure } }
+        }
+        Outcome::Succeeded | Outcome::Cancelled { .. } | Outcome::Interrupted { .. } => outcome,
+    }
 }
 
 async fn open(cx: AttemptCx, takeover: Takeover) -> Result<Attempt, Halt> {

@@ -264,6 +264,15 @@ pub async fn key_parts(
     secrets.sort();
     parts.digest("names of secrets", &secrets);
     parts.digest("outputs", &stage.output_paths());
+    if !stage.services.is_empty() {
+        parts.digest("services", &format!("{:?}", stage.services));
+    }
+    if let Kind::Train(train) = &stage.kind
+        && train.linfa.is_some()
+    {
+        // The built-in trainer is part of this program, and may learn something.
+        parts.text("trainer", env!("CARGO_PKG_VERSION"));
+    }
     parts.digest(&format!("{} settings", stage.kind.word()), &format!("{:?}", stage.kind));
     parts.text("inputs", workspace::inputs_digest(build, stage.inputs.as_deref()).await?);
     for (key, digest) in before {

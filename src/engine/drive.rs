@@ -100,6 +100,8 @@ enum Done {
 }
 
 struct Driver {
+    /// How many attempts may be under way at once.
+    slots: usize,
     build: Arc<Build>,
     state: BuildState,
     tasks: JoinSet<Done>,
@@ -114,7 +116,7 @@ impl Engine {
     /// # Errors
     /// If the build is driven by another process, or the database cannot go on.
     pub async fn drive(self: &Arc<Self>, id: BuildId, mut drive: Drive) -> Result<BuildStatus, EngineError> {
-        let _lock = BuildLock::take(&self.paths, id)?;
+        let _lock = BuildLock::take_soon(&self.paths, id).await?;
         let row = self.store.read(move |db| builds::get(db, id)).await?;
         if row.status.is_terminal() {
             return Ok(row.status);
@@ -131,8 +133,14 @@ impl Engine {
             notices: drive.notices,
         });
         super::gc::remove_ended_units(&build, &state).await;
-        let mut driver =
-            Driver { build, state, tasks: JoinSet::new(), busy: HashMap::new(), launches: mpsc::channel(MESSAGES) };
+        let mut driver = Driver {
+            slots: slots(),
+            build,
+            state,
+            tasks: JoinSet::new(),
+            busy: HashMap::new(),
+            launches: mpsc::channel(MESSAGES),
+        };
         driver.take_over().await?;
         driver.run(&mut drive.cancel).await
     }
@@ -204,7 +212,8 @@ impl Driver {
 
     /// Looks for a reusable result and gets the image, before there is an attempt.
     fn begin(&mut self, node: usize, attempt: u32) {
-        if self.busy.contains_key(&node) {
+        // A node that finds no place is asked for again when another has ended.
+        if self.busy.contains_key(&node) || self.busy.len() >= self.slots {
             return;
         }
         let build = Arc::clone(&self.build);
@@ -374,6 +383,11 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// Twice the processors: stages wait for disks and networks, too; at least four. A wide matrix takes turns.
+fn slots() -> usize {
+    std::thread::available_parallelism().map_or(4, |count| (count.get() * 2).max(4))
 }
 
 /// What is stored together with an event.

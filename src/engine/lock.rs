@@ -2,6 +2,7 @@
 //! whose lock is free has no driver.
 
 use std::fs::{File, OpenOptions};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -10,6 +11,9 @@ use super::EngineError;
 use super::paths::Paths;
 use crate::ids::BuildId;
 
+/// For how long a lock that is held is asked for again: who only looks whether a build has a driver holds it for an instant.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The right to drive a build, given back when dropped.
 #[derive(Debug)]
 pub struct BuildLock {
@@ -17,6 +21,22 @@ pub struct BuildLock {
 }
 
 impl BuildLock {
+    /// Takes the lock, and waits for those who only look.
+    ///
+    /// # Errors
+    /// [`EngineError::Taken`] if another process keeps it.
+    pub async fn take_soon(paths: &Paths, build: BuildId) -> Result<Self, EngineError> {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match Self::take(paths, build) {
+                Err(EngineError::Taken(_)) if tokio::time::Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
     /// Takes the lock if it is free.
     ///
     /// # Errors

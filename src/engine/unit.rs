@@ -89,6 +89,19 @@ impl Log {
         self.mask.apply_once(text)
     }
 
+    /// A report with all secrets masked in its texts.
+    pub fn masked_json(&self, value: serde_json::Value) -> serde_json::Value {
+        use serde_json::Value;
+        match value {
+            Value::String(text) => Value::String(self.masked(&text)),
+            Value::Array(values) => Value::Array(values.into_iter().map(|value| self.masked_json(value)).collect()),
+            Value::Object(fields) => Value::Object(
+                fields.into_iter().map(|(name, value)| (self.masked(&name), self.masked_json(value))).collect(),
+            ),
+            Value::Null | Value::Bool(_) | Value::Number(_) => value,
+        }
+    }
+
     /// The source has ended: writes the last, unfinished lines. Gives the first error of its life.
     ///
     /// # Errors

@@ -37,12 +37,16 @@ pub async fn run(attempt: &mut Attempt, spec: &Loadtest) -> Result<Good, Halt> {
 }
 
 async fn with_api(attempt: &mut Attempt, spec: &Loadtest, served: &Served) -> Result<Good, Halt> {
-    let plan = plan(attempt, spec, served).await?;
+    let lines = lines(attempt, spec).await?;
     let (load, outputs) = match &spec.generator {
-        Generator::Users(_) | Generator::Rate { .. } => (built_in(attempt, plan, served).await?, None),
+        Generator::Users(_) | Generator::Rate { .. } => {
+            let plan = LoadPlan::from_stage(spec, probe::target(served.address), lines)
+                .map_err(|error| Halt::failed(FailureKind::Load, error.to_string()))?;
+            (built_in(attempt, plan, served).await?, None)
+        }
         Generator::Locust { .. } | Generator::K6 { .. } => {
             if attempt.launched_at.is_none() {
-                contract(attempt, &plan, served).await?;
+                contract(attempt, spec, &lines, served).await?;
             }
             let (load, outputs) = by_tool(attempt, spec, served).await?;
             (load, Some(outputs))
@@ -51,8 +55,8 @@ async fn with_api(attempt: &mut Attempt, spec: &Loadtest, served: &Served) -> Re
     settle(attempt, &load, outputs, served)
 }
 
-/// What load is made from: the scenario with its bodies.
-async fn plan(attempt: &Attempt, spec: &Loadtest, served: &Served) -> Result<LoadPlan, Halt> {
+/// The files of bodies that the scenario names.
+async fn lines(attempt: &Attempt, spec: &Loadtest) -> Result<JsonLines, Halt> {
     let failed = |error: &dyn std::fmt::Display| Halt::failed(FailureKind::Load, error.to_string());
     let mut lines = JsonLines::new();
     for item in &spec.scenario {
@@ -66,14 +70,18 @@ async fn plan(attempt: &Attempt, spec: &Loadtest, served: &Served) -> Result<Loa
             lines.insert(path.clone(), split);
         }
     }
-    LoadPlan::from_stage(spec, probe::target(served.address), lines).map_err(|error| failed(&error))
+    Ok(lines)
 }
 
 /// One request of each kind, before an outside generator is started. The built-in engine does the same by itself.
-async fn contract(attempt: &mut Attempt, plan: &LoadPlan, served: &Served) -> Result<(), Halt> {
-    let endpoint = Endpoint::resolve(&plan.target).await.map_err(Halt::internal)?;
-    let contract = Contract { scenario: &plan.scenario, json_lines: &plan.json_lines, timeout: plan.request_timeout };
-    let results = check_contract(&plan.target, &endpoint, contract).await.map_err(Halt::internal)?;
+async fn contract(attempt: &mut Attempt, spec: &Loadtest, lines: &JsonLines, served: &Served) -> Result<(), Halt> {
+    let target = probe::target(served.address);
+    let endpoint = Endpoint::resolve(&target).await.map_err(Halt::internal)?;
+    let contract = Contract { scenario: &spec.scenario, json_lines: lines, timeout: spec.request_timeout };
+    let results = check_contract(&target, &endpoint, contract).await.map_err(Halt::internal)?;
+    for result in &results {
+        attempt.log.note(&result.render());
+    }
     broken(attempt, &results, served)
 }
 
