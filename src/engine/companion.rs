@@ -94,7 +94,7 @@ fn write_log(
     let secrets = &attempt.cx.build.secrets.0;
     let (mask, _) = Mask::new(secrets.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let open = if again { LogWriter::resume } else { LogWriter::create };
-    let mut writer = open(log, mask, None).map_err(Halt::internal)?;
+    let mut writer = open(log, mask, Some(&attempt.nonce)).map_err(Halt::internal)?;
     let what = what.to_owned();
     Ok(tokio::spawn(async move {
         while let Some(chunk) = output.recv().await {
