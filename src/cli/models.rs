@@ -190,8 +190,23 @@ async fn change(
         at: now(),
     };
     engine.store.write(move |tx| models::decide(tx, &decision)).await?;
+    let deployed = redeploy(engine, model, version).await;
+    if let (Err(_), Some(before)) = (&deployed, champion) {
+        let back = Promotion {
+            model: model.to_owned(),
+            candidate: before,
+            champion: Some(version),
+            verdict: "rolled-back".to_owned(),
+            actor: actor(),
+            stage: None,
+            evidence: serde_json::json!({ "reason": "its deployment failed" }),
+            at: now(),
+        };
+        engine.store.write(move |tx| models::decide(tx, &back)).await?;
+    }
+    let code = deployed?;
     anstream::println!("version {version} of `{model}` is champion ({verdict})");
-    redeploy(engine, model, version).await
+    Ok(code)
 }
 
 /// Where a version of this model serves, the new champion takes its port, if it has been deployed before.

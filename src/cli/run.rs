@@ -35,7 +35,10 @@ pub async fn run(data: Option<&Path>, args: RunArgs) -> anyhow::Result<i32> {
         }
         None => {
             let loaded = load(&args.file)?;
+            // What cannot run is not accepted.
+            secrets(&loaded.pipeline, &args.secret_file)?;
             let engine = data::open(data).await?;
+            sweep(&engine, &loaded.pipeline, args.runner.as_deref()).await?;
             let request = request(&engine, loaded, &args).await?;
             remind(&engine).await?;
             (engine.submit(request).await.map_err(usage)?, engine)
@@ -44,7 +47,9 @@ pub async fn run(data: Option<&Path>, args: RunArgs) -> anyhow::Result<i32> {
     let row = engine.store.read(move |db| builds::get(db, id)).await?;
     let expanded = submit::expand(&row.request)?;
     let secrets = secrets(&expanded.pipeline, &args.secret_file)?;
-    sweep(&engine, &expanded.pipeline, row.request.runner.as_deref()).await?;
+    if args.resume.is_some() {
+        sweep(&engine, &expanded.pipeline, row.request.runner.as_deref()).await?;
+    }
 
     let (notices, watched) = broadcast::channel(notice::CAPACITY);
     let (cancel, cancelled) = watch::channel(None);

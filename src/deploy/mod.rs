@@ -54,6 +54,14 @@ pub enum DeployError {
         /// What serves now.
         back: String,
     },
+    /// Nothing was touched: a server could not be started without these.
+    #[error("version {version} needs the secrets {names}, which have no value here; set them in the environment")]
+    Secrets {
+        /// Which version.
+        version: u64,
+        /// Their names.
+        names: String,
+    },
     /// A runner.
     #[error(transparent)]
     Runner(#[from] RunnerError),
@@ -88,6 +96,10 @@ impl Deployer {
     pub async fn take_port(&self, new: &DeploymentRow) -> Result<(), DeployError> {
         let model = new.model.clone();
         let old = self.store.read(move |db| deployments::live(db, &model)).await?.filter(|old| old.id != new.id);
+        // Before anything is stopped: what is started, now or again, must have its secrets.
+        for row in [Some(new), old.as_ref()].into_iter().flatten() {
+            self.check_secrets(row).await?;
+        }
         if let Some(old) = &old {
             self.runner.remove(&UnitName(old.unit.clone())).await?;
         }
@@ -106,6 +118,20 @@ impl Deployer {
         let (id, at, detail) = (new.id, (self.now)(), why.clone());
         self.store.write(move |tx| deployments::set(tx, id, DeploymentStatus::Failed, &detail, at)).await?;
         Err(DeployError::NotReady { version: new.version, port: new.port, why, back })
+    }
+
+    async fn check_secrets(&self, row: &DeploymentRow) -> Result<(), DeployError> {
+        let names = row.spec.get("secrets").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+        let missing: Vec<String> = names
+            .iter()
+            .filter_map(serde_json::Value::as_str)
+            .filter(|name| !self.secrets.contains_key(*name))
+            .map(str::to_owned)
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(DeployError::Secrets { version: row.version, names: missing.join(", ") })
     }
 
     async fn settle(&self, new: &DeploymentRow, old: Option<&DeploymentRow>) -> Result<(), DeployError> {

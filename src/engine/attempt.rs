@@ -11,7 +11,7 @@ use super::kind;
 use super::now;
 use crate::build::plan::Node;
 use crate::build::reuse::KeyParts;
-use crate::build::status::{Failure, FailureKind, Outcome};
+use crate::build::status::{CancelReason, Failure, FailureKind, Outcome};
 use crate::ids::Micros;
 use crate::runner::PreparedImage;
 use crate::runner::spec::UnitName;
@@ -142,7 +142,7 @@ pub enum Halt {
     /// It failed.
     Failed(Failure),
     /// It was stopped.
-    Cancelled(crate::build::status::CancelReason),
+    Cancelled(CancelReason),
     /// It cannot be taken up again.
     Interrupted(String),
 }
@@ -205,6 +205,11 @@ pub struct Attempt {
 /// Runs an attempt to its end, whatever that is.
 pub async fn run(cx: AttemptCx, takeover: Takeover) -> AttemptDone {
     let keep = cx.build.request.keep;
+    if takeover.again && *cx.stop.borrow() >= Some(CancelReason::Kill) {
+        // Whoever ends a build may not have its secrets, so its output is not read, and nothing of it is finished. The units are
+        // killed once this outcome is stored.
+        return AttemptDone::bare(Outcome::Cancelled { reason: CancelReason::Kill });
+    }
     let mut attempt = match open(cx, takeover).await {
         Ok(attempt) => attempt,
         Err(halt) => return AttemptDone::bare(halt.outcome()),

@@ -110,6 +110,9 @@ pub async fn reusable(build: &Build, node: usize, parts: &KeyParts) -> Result<Re
     if selection.from.is_some() && !before_from {
         return Ok(Reusable::No("asked to run from here".to_owned()));
     }
+    if matches!(place.stage.kind, Kind::Promote(_)) {
+        return Ok(Reusable::No(never(&place.stage.kind).to_owned()));
+    }
     if !before_from {
         if !build.request.reuse {
             return Ok(Reusable::No("reuse is switched off".to_owned()));
@@ -127,7 +130,7 @@ pub async fn reusable(build: &Build, node: usize, parts: &KeyParts) -> Result<Re
         .store
         .read(move |db| Ok((results::by_key(db, &scope, &key, &digest)?, results::latest(db, &scope, &key)?)))
         .await?;
-    let found = if before_from { latest.clone() } else { same };
+    let found = if before_from { latest.clone().filter(|earlier| same_inputs(parts, earlier)) } else { same };
     if let Some(result) = found {
         let (id, at) = (build.id, now());
         return Ok(Reusable::Yes(Box::new(ResultRow { build: id, attempt: 0, made_at: at, ..result })));
@@ -139,6 +142,16 @@ pub async fn reusable(build: &Build, node: usize, parts: &KeyParts) -> Result<Re
             format!("changed since build {}: {}", earlier.made_by, changed.join(", "))
         }
     }))
+}
+
+/// Whether a result was made of the very outputs that stand before it now: a check that passed on another model is no check
+/// of this one.
+fn same_inputs(parts: &KeyParts, earlier: &ResultRow) -> bool {
+    let outputs = |parts: &KeyParts| -> Vec<(String, String)> {
+        let all = parts.0.iter().filter(|(part, _)| part.starts_with("outputs of "));
+        all.map(|(part, digest)| (part.clone(), digest.clone())).collect()
+    };
+    outputs(parts) == outputs(&earlier.parts)
 }
 
 fn never(kind: &Kind) -> &'static str {
@@ -153,7 +166,7 @@ fn never(kind: &Kind) -> &'static str {
 /// The image of a stage that names one by reference; `None` for one that is built, and where none is needed.
 async fn pulled(build: &Arc<Build>, node: usize, runner: &str, pull: Pull) -> Result<Option<PreparedImage>, Failure> {
     let stage = &build.expanded.plan.nodes[node].stage;
-    if stage.work.is_none() || runner == "local" {
+    if !stage.runs_a_unit() || runner == "local" {
         return Ok(None);
     }
     match &stage.image {
@@ -172,7 +185,7 @@ async fn pulled(build: &Arc<Build>, node: usize, runner: &str, pull: Pull) -> Re
 async fn built(build: &Arc<Build>, node: usize, runner: &str) -> Result<Option<PreparedImage>, Failure> {
     let stage = &build.expanded.plan.nodes[node].stage;
     match &stage.image {
-        Some(source @ ImageSource::Build { .. }) if stage.work.is_some() && runner != "local" => {
+        Some(source @ ImageSource::Build { .. }) if stage.runs_a_unit() && runner != "local" => {
             let runner = build.engine.runners.named(runner).await.map_err(|error| runner_failure(&error))?;
             prepare(build, node, runner.as_ref(), source, Pull::IfMissing).await.map(Some)
         }
@@ -189,8 +202,7 @@ async fn image_part(build: &Build, node: usize, image: Option<&PreparedImage>) -
     let stage = &build.expanded.plan.nodes[node].stage;
     match &stage.image {
         Some(ImageSource::Build { context, dockerfile, args }) if runner_name(build, node) != "local" => {
-            let inputs = if context == "." { None } else { Some(vec![context.clone()]) };
-            let files = workspace::inputs_digest(build, inputs.as_deref()).await?;
+            let files = workspace::below(build, context).await?;
             let mut parts = KeyParts::default();
             parts.digest("build", &(context, dockerfile, args, files));
             Ok(parts.key())
@@ -267,11 +279,15 @@ pub async fn key_parts(
     if !stage.services.is_empty() {
         parts.digest("services", &format!("{:?}", stage.services));
     }
-    if let Kind::Train(train) = &stage.kind
-        && train.linfa.is_some()
-    {
-        // The built-in trainer is part of this program, and may learn something.
-        parts.text("trainer", env!("CARGO_PKG_VERSION"));
+    if let Kind::Train(train) = &stage.kind {
+        // Data counts whether or not `inputs` names it.
+        for path in train.data.iter().chain(train.linfa.iter().map(|linfa| &linfa.data)) {
+            parts.text(&format!("data {path}"), workspace::below(build, path).await?);
+        }
+        if train.linfa.is_some() {
+            // The built-in trainer is part of this program, and may learn something.
+            parts.text("trainer", env!("CARGO_PKG_VERSION"));
+        }
     }
     parts.digest(&format!("{} settings", stage.kind.word()), &format!("{:?}", stage.kind));
     parts.text("inputs", workspace::inputs_digest(build, stage.inputs.as_deref()).await?);

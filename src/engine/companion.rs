@@ -78,8 +78,11 @@ pub async fn start(attempt: &mut Attempt, runner: Arc<dyn Runner>, spec: Compani
     if let Some(port) = spec.unit.port {
         companion.address = Some(companion.runner.address(&companion.unit, port).await.map_err(failed)?);
     }
-    if let Some(ready) = spec.ready {
-        wait_ready(attempt, &companion, &ready).await?;
+    if let Some(ready) = spec.ready
+        && let Err(halt) = wait_ready(attempt, &companion, &ready).await
+    {
+        companion.stop().await;
+        return Err(halt);
     }
     Ok(companion)
 }

@@ -141,6 +141,10 @@ impl Engine {
             busy: HashMap::new(),
             launches: mpsc::channel(MESSAGES),
         };
+        // A cancellation that is there already is known before anything is taken up.
+        if let Some(reason) = *drive.cancel.borrow_and_update() {
+            driver.commit(vec![Event::CancelRequested { reason }], Also::default()).await?;
+        }
         driver.take_over().await?;
         driver.run(&mut drive.cancel).await
     }
@@ -231,7 +235,7 @@ impl Driver {
     }
 
     fn spawn_attempt(&mut self, node: usize, attempt: u32, takeover: Takeover) {
-        let (stop, stopped) = watch::channel(None);
+        let (stop, stopped) = watch::channel(self.state.cancel.filter(|reason| *reason >= CancelReason::Kill));
         let cx = attempt::AttemptCx {
             build: Arc::clone(&self.build),
             node,

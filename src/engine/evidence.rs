@@ -16,7 +16,7 @@ use crate::ids::{BuildId, NodeKey};
 use crate::judge::predictions::Predictions;
 use crate::judge::promote::{Evidence, Judgement, SideEvidence, judge};
 use crate::model::score::score;
-use crate::pipeline::types::{Network, PairedTest, Promote, Step, Work};
+use crate::pipeline::types::{Kind, Network, PairedTest, Promote, Step, Work};
 use crate::runner::spec::UnitSpec;
 use crate::store::models::{self, VersionRow};
 use crate::store::results;
@@ -82,7 +82,17 @@ fn wants_pairs(spec: &Promote) -> bool {
 async fn candidate(attempt: &Attempt, model: &str) -> Result<VersionRow, Halt> {
     let build = &attempt.cx.build;
     let id = build.id;
-    let keys: Vec<NodeKey> = attempt.cx.good.iter().map(|&node| build.expanded.plan.nodes[node].key.clone()).collect();
+    let trains = |node: &&usize| matches!(&build.expanded.plan.nodes[**node].stage.kind, Kind::Train(train) if train.model == model);
+    let keys: Vec<NodeKey> =
+        attempt.cx.good.iter().filter(trains).map(|&node| build.expanded.plan.nodes[node].key.clone()).collect();
+    if keys.len() > 1 {
+        let names: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+        let text = format!(
+            "{} all train `{model}`, and which is the candidate is not said: need one of them",
+            names.join(", ")
+        );
+        return Err(Halt::failed(FailureKind::Promote, text));
+    }
     let name = model.to_owned();
     let found = build.engine.store.read(move |db| {
         for key in keys.iter().rev() {

@@ -27,7 +27,7 @@ pub async fn remove_attempt(build: &Arc<Build>, node: usize, attempt: u32) {
     super::scratch::remove(&super::scratch::path(build, node, attempt));
     let key = &build.expanded.plan.nodes[node].key;
     let stage = &build.expanded.plan.nodes[node].stage;
-    let mut roles = vec!["stage".to_owned(), "serve".to_owned(), "score".to_owned()];
+    let mut roles = vec!["stage".to_owned(), "serve".to_owned(), "score".to_owned(), "trial".to_owned()];
     roles.extend(stage.services.keys().map(|service| format!("svc-{service}")));
     for runner in reachable(&build.engine, &super::begin::runner_name(build, node)).await {
         for role in &roles {
@@ -76,8 +76,9 @@ pub async fn remove_ended_units(build: &Arc<Build>, state: &BuildState) {
 /// The database's, or the local runner's.
 pub async fn sweep(engine: &Arc<Engine>, runner: &dyn Runner) -> Result<Removed, EngineError> {
     let mut removed = Removed::default();
-    let live = engine.store.read(deployments::open).await?;
+    // In this order: a deployment that is started in between has its row before its unit.
     let units = runner.list().await?;
+    let live = engine.store.read(deployments::open).await?;
     let mut driven: BTreeMap<u64, bool> = BTreeMap::new();
     for unit in units {
         if live.iter().any(|deployment| deployment.unit == unit.name.0) {
@@ -90,7 +91,9 @@ pub async fn sweep(engine: &Arc<Engine>, runner: &dyn Runner) -> Result<Removed,
         removed.units.push(unit.name.0);
     }
     for network in runner.list_networks().await? {
-        let owner = network.split("-b").nth(1).and_then(|rest| rest.split('-').next()).and_then(|id| id.parse().ok());
+        let prefix = format!("orc-{}-b", engine.store.instance);
+        let rest = network.strip_prefix(&prefix);
+        let owner = rest.and_then(|rest| rest.split('-').next()).and_then(|id| id.parse().ok());
         if let Some(id) = owner
             && (is_driven(engine, id, &mut driven) || is_open(engine, BuildId(id)).await?)
         {

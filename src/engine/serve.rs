@@ -18,7 +18,7 @@ use crate::build::status::FailureKind;
 use crate::ids::StageName;
 use crate::pipeline::types::{Kind, Network, Serve, ServeApp, ServePort, Service};
 use crate::runner::spec::{Command, Join, UnitName, UnitSpec};
-use crate::runner::{Pull, Runner};
+use crate::runner::{Pull, Runner, UnitStatus};
 
 /// The port of a containerised server that leaves it to us.
 const CONTAINER_PORT: u16 = 8000;
@@ -105,6 +105,10 @@ async fn port(attempt: &mut Attempt, runner: &dyn Runner, serve: &Serve) -> Resu
         (ServePort::Auto, true) => Ok(CONTAINER_PORT),
         (ServePort::Auto, false) => free_port().map_err(Halt::internal),
         (ServePort::Fixed(port), false) => {
+            // Taken up after a crash, it may be our own server that listens.
+            if let Ok(UnitStatus::Running) = runner.status(&attempt.cx.unit("serve")).await {
+                return Ok(port);
+            }
             let until = tokio::time::Instant::now() + PORT_PATIENCE;
             let mut told = false;
             while let Some(user) = port::user_of(port) {

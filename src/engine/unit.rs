@@ -205,7 +205,9 @@ async fn follow(
     unit: &UnitSpec,
     mut output: Output,
 ) -> Result<Option<Halt>, Halt> {
-    let limit = deadline(attempt);
+    // What ended before it was looked after again ended in time, or was stopped in time.
+    let ended = attempt.again && matches!(runner.status(&unit.name).await, Ok(UnitStatus::Exited(_)));
+    let limit = deadline(attempt).filter(|_| !ended);
     let mut halt: Option<Halt> = None;
     let mut grace_over: Option<Instant> = None;
     let mut severity: Option<CancelReason> = None;

@@ -59,6 +59,7 @@ pub async fn inputs_digest(build: &Build, globs: Option<&[String]>) -> Result<St
     let Some(globs) = globs else { return Ok(build.request.source.clone()) };
     let mut set = GlobSetBuilder::new();
     for glob in globs {
+        let glob = glob.trim_start_matches("./");
         set.add(Glob::new(glob).map_err(wrong)?);
         // A folder's name means all that is in it.
         set.add(Glob::new(&format!("{}/**", glob.trim_end_matches('/'))).map_err(wrong)?);
@@ -66,6 +67,25 @@ pub async fn inputs_digest(build: &Build, globs: Option<&[String]>) -> Result<St
     let set = set.build().map_err(wrong)?;
     let mut manifest = source(build).await?;
     manifest.files.retain(|file| set.is_match(&file.path));
+    if manifest.files.is_empty() && !globs.is_empty() {
+        // A misspelt glob would make every later result look the same.
+        return Err(EngineError::Source(format!(
+            "`inputs: [{}]` matches no file of the source tree",
+            globs.join(", ")
+        )));
+    }
+    Ok(manifest.digest().to_string())
+}
+
+/// Digest of the source files at a path or below it.
+///
+/// # Errors
+/// If the tree cannot be read.
+pub async fn below(build: &Build, path: &str) -> Result<String, EngineError> {
+    let path: std::path::PathBuf =
+        std::path::Path::new(path).components().filter(|part| *part != std::path::Component::CurDir).collect();
+    let mut manifest = source(build).await?;
+    manifest.files.retain(|file| std::path::Path::new(&file.path).starts_with(&path));
     Ok(manifest.digest().to_string())
 }
 

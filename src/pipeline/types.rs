@@ -245,6 +245,12 @@ impl Stage {
         paths
     }
 
+    /// Whether it runs something of its own: a script, a command, or an outside load generator.
+    pub fn runs_a_unit(&self) -> bool {
+        let outside = |load: &Loadtest| matches!(load.generator, Generator::Locust { .. } | Generator::K6 { .. });
+        self.work.is_some() || matches!(&self.kind, Kind::Loadtest(load) if outside(load))
+    }
+
     /// Whether a good earlier result may stand for a run, before `--no-reuse` and the event are looked at.
     pub fn reusable(&self) -> bool {
         match (&self.kind, self.reuse) {

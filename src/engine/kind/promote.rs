@@ -83,10 +83,14 @@ async fn take_up(attempt: &mut Attempt, spec: &Promote) -> Result<Good, Halt> {
         let open = store.read(deployments::open).await.map_err(Halt::internal)?;
         let wanted = |row: &DeploymentRow| row.model == spec.model && row.version == decision.candidate;
         if let Some(row) = open.into_iter().rev().find(wanted) {
-            finish_deployment(attempt, &row).await?;
+            deploy_or_go_back(attempt, decision.champion, row).await?;
         }
     }
-    Ok(Good::default())
+    if decision.verdict == "rolled-back" || decision.verdict == "error" {
+        return Err(Halt::failed(FailureKind::Promote, "the promotion was taken back, since its deployment failed"));
+    }
+    let judgement: Judgement = serde_json::from_value(decision.evidence).map_err(Halt::internal)?;
+    finding(spec, &judgement)
 }
 
 fn report(attempt: &mut Attempt, judgement: &Judgement) -> Result<(), Halt> {
@@ -167,7 +171,7 @@ async fn decide(
     if let (Some(row), Some(id)) = (deployment, id) {
         let row = DeploymentRow { id, ..row };
         if promoted {
-            deploy_or_go_back(attempt, case, row).await?;
+            deploy_or_go_back(attempt, case.champion.as_ref().map(|champion| champion.version), row).await?;
         } else {
             finish_deployment(attempt, &row).await?;
         }
@@ -201,19 +205,19 @@ async fn must_serve_again(
 }
 
 /// A promotion whose deployment fails is taken back: the champion is what serves.
-async fn deploy_or_go_back(attempt: &mut Attempt, case: &evidence::Case, row: DeploymentRow) -> Result<(), Halt> {
+async fn deploy_or_go_back(attempt: &mut Attempt, before: Option<u64>, row: DeploymentRow) -> Result<(), Halt> {
     let Err(halt) = finish_deployment(attempt, &row).await else { return Ok(()) };
     let back = Promotion {
         model: row.model.clone(),
-        candidate: case.champion.as_ref().map_or(row.version, |champion| champion.version),
+        candidate: before.unwrap_or(row.version),
         champion: Some(row.version),
-        verdict: if case.champion.is_some() { "rolled-back" } else { "error" }.to_owned(),
+        verdict: if before.is_some() { "rolled-back" } else { "error" }.to_owned(),
         actor: "pipeline".to_owned(),
         stage: Some((attempt.cx.build.id, attempt.cx.node().key.clone())),
         evidence: serde_json::json!({ "reason": "its deployment failed" }),
         at: now(),
     };
-    let first = case.champion.is_none();
+    let first = before.is_none();
     let model = row.model.clone();
     let undo = attempt.cx.build.engine.store.write(move |tx| {
         models::decide(tx, &back)?;
