@@ -329,3 +329,61 @@ fn a_worse_model_does_not_reach_users() {
     place.expect(0, &["deployments", "stop", "players"]);
     eventually("nothing is left", || place.processes().is_empty());
 }
+
+#[test]
+fn from_takes_no_check_of_another_model() {
+    let place = Place::with(
+        "stages:\n  make: { run: cp src.txt made.txt, outputs: [made.txt] }\n  check: { needs: [make], run: grep good made.txt }\n  ship: { needs: [make, check], run: cat made.txt }\n",
+    );
+    place.write("src.txt", "good\n");
+    place.expect(0, &["run"]);
+    place.write("src.txt", "bad\n");
+    place.expect(1, &["run"]);
+    place.expect(1, &["run", "--from", "ship"]);
+    assert_eq!(place.stage(3, "make")["status"], "reused");
+    assert_eq!(place.stage(3, "check")["status"], "failed");
+}
+
+#[test]
+fn inputs_that_match_nothing_fail_the_stage() {
+    let place = Place::with("stages:\n  a: { inputs: [trian.py], run: echo > out, outputs: [out] }\n");
+    let ended = place.expect(1, &["run"]);
+    assert!(ended.out.contains("`inputs: [trian.py]` matches no file"), "{}", ended.out);
+    place.write("pipeline.yaml", "stages:\n  a: { inputs: [./src.txt], run: cp src.txt out, outputs: [out] }\n");
+    place.write("src.txt", "1");
+    place.expect(0, &["run"]);
+    place.write("src.txt", "2");
+    place.expect(0, &["run"]);
+    assert_eq!(place.stage(3, "a")["status"], "succeeded", "a change of ./src.txt is seen");
+}
+
+#[test]
+fn ending_an_interrupted_build_reads_no_output_without_its_secrets() {
+    let place = Place::with(
+        "secrets: [TOKEN]\nstages:\n  a:\n    run: i=0; while [ $i -lt 600 ]; do echo \"$TOKEN $i\"; i=$((i+1)); sleep 0.05; done\n",
+    );
+    let mut child = place
+        .command(&["run"])
+        .env("TOKEN", "hunter22-x")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let log = place.data().join("logs/1/a.1.log");
+    eventually("the stage prints", || fs::read_to_string(&log).is_ok_and(|text| text.contains("*** 3")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let units = place.data().join("local/units");
+    let lines = || -> usize {
+        let outputs = fs::read_dir(&units)
+            .unwrap()
+            .flatten()
+            .map(|unit| fs::read(unit.path().join("output")).unwrap_or_default());
+        outputs.map(|bytes| bytes.iter().filter(|byte| **byte == b'\n').count()).sum()
+    };
+    let before = lines();
+    eventually("it goes on printing", || lines() > before + 5);
+    place.expect(0, &["cancel", "1"]);
+    assert!(!fs::read_to_string(&log).unwrap().contains("hunter22"), "the secret is in the log");
+    eventually("nothing is left", || place.processes().is_empty());
+}

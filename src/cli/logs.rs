@@ -49,7 +49,7 @@ pub async fn run(data: Option<&Path>, args: LogsArgs) -> anyhow::Result<i32> {
     let many = nodes.len() > 1;
     for node in nodes {
         if many && !args.json {
-            anstream::println!("{}", text::paint(text::BOLD, format!("── {node}")));
+            text::line(&text::paint(text::BOLD, format!("── {node}")));
         }
         print(&engine, build, &node, &args).await?;
     }
@@ -101,7 +101,7 @@ async fn tell_end(engine: Arc<Engine>, build: BuildId, node: NodeKey, attempt: u
 
 fn show(line: &Line, args: &LogsArgs) -> anyhow::Result<()> {
     if args.json {
-        println!("{}", serde_json::to_string(line)?);
+        text::line(&serde_json::to_string(line)?);
         return Ok(());
     }
     let stamp = if args.timestamps {

@@ -176,7 +176,7 @@ pub async fn make_request(engine: &Arc<Engine>, loaded: Loaded, asked: &Asked<'_
     params::resolve(&loaded.pipeline, &pairs).map_err(|wrong| Usage(wrong.join("\n")))?;
 
     let folder = root(&loaded.file, asked.source)?;
-    let tree = source::snapshot(&folder, &engine.artifacts, &engine.paths.stat_cache())
+    let tree = source::snapshot(&folder, &engine.artifacts, &engine.paths.stat_cache(), engine.paths.root())
         .await
         .with_context(|| format!("cannot read the source tree {}", folder.display()))?;
     for warning in &tree.warnings {

@@ -27,6 +27,12 @@ pub fn error(text: &str) {
     anstream::eprintln!("{} {text}", paint(BAD, "error:"));
 }
 
+/// A line to standard output. Whoever reads it may have gone away (`| head`), which is no reason to end a build.
+pub fn line(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(anstream::stdout(), "{text}");
+}
+
 /// A remark to standard error.
 pub fn remark(text: &str) {
     anstream::eprintln!("{text}");

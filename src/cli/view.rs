@@ -176,7 +176,7 @@ async fn json(seen: &mut mpsc::Receiver<Seen>) {
             && let Notice::Event { build, event } = *notice
         {
             let line = serde_json::json!({ "build": build.0, "at": event.at.0, "event": event.event });
-            println!("{line}");
+            text::line(&line.to_string());
         }
     }
 }
@@ -187,13 +187,13 @@ async fn plain(plan: &crate::build::plan::Plan, seen: &mut mpsc::Receiver<Seen>)
         match seen {
             Seen::Lines(node, lines) => {
                 for line in lines {
-                    anstream::println!("{} {} {}", pad(&node, width), text::paint(text::DIM, "|"), clean(&line.text));
+                    text::line(&format!("{} {} {}", pad(&node, width), text::paint(text::DIM, "|"), clean(&line.text)));
                 }
             }
             Seen::Notice(notice) => {
                 if let Some((node, words)) = in_words(&notice) {
                     let node = node.map_or(" ".repeat(width), |node| pad(&node, width));
-                    anstream::println!("{node} {} {words}", text::paint(text::BOLD, "·"));
+                    text::line(&format!("{node} {} {words}", text::paint(text::BOLD, "·")));
                 }
             }
         }

@@ -98,7 +98,11 @@ impl Deployer {
         let old = self.store.read(move |db| deployments::live(db, &model)).await?.filter(|old| old.id != new.id);
         // Before anything is stopped: what is started, now or again, must have its secrets.
         for row in [Some(new), old.as_ref()].into_iter().flatten() {
-            self.check_secrets(row).await?;
+            if let Err(error) = self.check_secrets(row) {
+                let (id, at, detail) = (new.id, (self.now)(), error.to_string());
+                self.store.write(move |tx| deployments::set(tx, id, DeploymentStatus::Failed, &detail, at)).await?;
+                return Err(error);
+            }
         }
         if let Some(old) = &old {
             self.runner.remove(&UnitName(old.unit.clone())).await?;
@@ -120,7 +124,7 @@ impl Deployer {
         Err(DeployError::NotReady { version: new.version, port: new.port, why, back })
     }
 
-    async fn check_secrets(&self, row: &DeploymentRow) -> Result<(), DeployError> {
+    fn check_secrets(&self, row: &DeploymentRow) -> Result<(), DeployError> {
         let names = row.spec.get("secrets").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
         let missing: Vec<String> = names
             .iter()

@@ -52,14 +52,23 @@ pub struct SourceTree {
 
 /// Takes the tree below a folder.
 ///
+/// What lies in `exclude` (the data folder, if someone put it there) is left out.
+///
 /// # Errors
 /// If a file cannot be read, or is a link that leads outside.
-pub async fn snapshot(folder: &Path, store: &Arc<ArtifactStore>, cache: &Path) -> Result<SourceTree, SourceError> {
+pub async fn snapshot(
+    folder: &Path,
+    store: &Arc<ArtifactStore>,
+    cache: &Path,
+    exclude: &Path,
+) -> Result<SourceTree, SourceError> {
     let (folder, files, cache) = (folder.to_owned(), Arc::clone(store), cache.to_owned());
+    let exclude = exclude.to_owned();
     let taken = tokio::task::spawn_blocking(move || {
         let git = git::look(&folder);
         let mut warnings = git.warnings;
-        let paths = walk::paths(&folder, &git.tracked)?;
+        let mut paths = walk::paths(&folder, &git.tracked)?;
+        paths.retain(|path| !folder.join(path).starts_with(&exclude));
         let manifest = walk::take(&folder, &paths, &files, &cache, &mut warnings)?;
         Ok::<_, SourceError>((manifest, git.facts, git.changed_paths, warnings))
     });

@@ -38,7 +38,7 @@ impl Place {
         let settings = ArtifactSettings::folder(self.root.path().join("artifacts"));
         let store = Arc::new(ArtifactStore::open(&settings).await.unwrap());
         let folder = self.root.path().join("tree").join(folder).canonicalize().unwrap();
-        snapshot(&folder, &store, &self.root.path().join("cache")).await
+        snapshot(&folder, &store, &self.root.path().join("cache"), &folder.join("left-out")).await
     }
 
     async fn paths(&self, folder: &str) -> Vec<String> {
