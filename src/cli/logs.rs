@@ -112,8 +112,8 @@ fn show(line: &Line, args: &LogsArgs) -> anyhow::Result<()> {
     };
     let shown = view::clean(&line.text);
     match line.stream {
-        Stream::Note => anstream::println!("{stamp}{}", text::paint(text::DIM, format!("· {shown}"))),
-        Stream::Stdout | Stream::Stderr => anstream::println!("{stamp}{shown}"),
+        Stream::Note => text::line(&format!("{stamp}{}", text::paint(text::DIM, format!("· {shown}")))),
+        Stream::Stdout | Stream::Stderr => text::line(&format!("{stamp}{shown}")),
     }
     Ok(())
 }
