@@ -387,3 +387,25 @@ fn ending_an_interrupted_build_reads_no_output_without_its_secrets() {
     assert!(!fs::read_to_string(&log).unwrap().contains("hunter22"), "the secret is in the log");
     eventually("nothing is left", || place.processes().is_empty());
 }
+
+#[test]
+fn many_runs_share_a_data_folder() {
+    let place = Place::with("stages:\n  a: { run: echo one }\n");
+    let spawn = |_| {
+        place
+            .command(&["run"])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    for _ in 0..3 {
+        let children: Vec<_> = (0..12).map(spawn).collect();
+        for child in children {
+            let ended = ended(child.wait_with_output().unwrap());
+            assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
+        }
+    }
+    assert_eq!(place.json(&["builds", "--json", "--limit", "1000"]).as_array().unwrap().len(), 36);
+    assert_eq!(place.units(), Vec::<String>::new());
+}

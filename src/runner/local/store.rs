@@ -120,12 +120,9 @@ impl Store {
         {
             return Ok(Created::StartedBefore);
         }
-        let making = self.aside("making", &plan.name)?;
-        let made = self.fill(&making, plan, workspace).and_then(|lock| {
-            let moved = self.replace(&making, &place);
-            drop(lock);
-            moved
-        });
+        let (making, lock) = self.aside(&plan.name)?;
+        let made = self.fill(&making, plan, workspace).and_then(|()| self.replace(&making, &place));
+        drop(lock);
         if !matches!(made, Ok(Created::Yes)) {
             // Left over at worst, and cleared by `clear`.
             let _left_over = delete(&making);
@@ -133,11 +130,16 @@ impl Store {
         made
     }
 
-    /// A new folder with a name of its own.
-    fn aside(&self, area: &str, name: &UnitName) -> io::Result<PathBuf> {
-        let path = self.free(area, name)?;
+    /// A new folder with a name of its own, and its lock, which keeps others from taking it for a leftover. Between the two it
+    /// looks like one: that is why nobody clears away while the whole area is locked.
+    fn aside(&self, name: &UnitName) -> io::Result<(PathBuf, File)> {
+        let area = File::open(self.root.join("making"))?;
+        area.lock()?;
+        let path = self.free("making", name)?;
         DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(path)
+        let lock = File::open(&path)?;
+        lock.lock()?;
+        Ok((path, lock))
     }
 
     fn free(&self, area: &str, name: &UnitName) -> io::Result<PathBuf> {
@@ -150,10 +152,8 @@ impl Store {
         Err(Error::new(ErrorKind::AlreadyExists, format!("no free name in `{area}`")))
     }
 
-    /// Fills a unit's folder; the answer keeps others from taking it for a leftover.
-    fn fill(&self, making: &Path, plan: &Plan, workspace: Option<Incoming>) -> io::Result<File> {
-        let lock = File::open(making)?;
-        lock.lock()?;
+    /// Fills a unit's folder.
+    fn fill(&self, making: &Path, plan: &Plan, workspace: Option<Incoming>) -> io::Result<()> {
         let into = making.join(folder::WORKSPACE);
         for name in [folder::WORKSPACE, folder::HOME, folder::TMP] {
             fs::create_dir(making.join(name))?;
@@ -170,7 +170,7 @@ impl Store {
             OpenOptions::new().create_new(true).write(true).mode(0o600).open(making.join(name))?;
         }
         mkfifo(&making.join(folder::CONTROL), Mode::S_IRUSR | Mode::S_IWUSR)?;
-        Ok(lock)
+        Ok(())
     }
 
     /// Puts a cache into a unit: a link to the kept folder, or an empty folder where writes must not be kept.
@@ -213,7 +213,8 @@ impl Store {
         let name = UnitName(place.file_name().unwrap_or_default().to_string_lossy().into_owned());
         let trash = self.free("trash", &name)?;
         match fs::rename(place, &trash) {
-            Ok(()) => delete(&trash),
+            // Somebody else may be clearing away the same.
+            Ok(()) => delete(&trash).or_else(|error| if is_missing(&error) { Ok(()) } else { Err(error) }),
             Err(error) if is_missing(&error) => Ok(()),
             Err(error) => Err(error),
         }
@@ -258,6 +259,8 @@ impl Store {
         for entry in fs::read_dir(self.root.join("trash"))? {
             let _next_time = delete(&entry?.path());
         }
+        let area = File::open(self.root.join("making"))?;
+        area.lock()?;
         for entry in fs::read_dir(self.root.join("making"))? {
             let path = entry?.path();
             let Ok(folder) = File::open(&path) else { continue };
