@@ -9,6 +9,7 @@
 pub mod event;
 pub mod next;
 pub mod plan;
+pub mod queue;
 pub mod reuse;
 pub mod status;
 pub mod transition;

@@ -11,6 +11,7 @@ use crate::build::status::CancelReason;
 use crate::engine::drive::Drive;
 use crate::engine::environment::Secrets;
 use crate::engine::notice;
+use crate::engine::slots::Slots;
 use crate::store::builds;
 
 /// Lists builds.
@@ -85,7 +86,8 @@ pub async fn cancel(data: Option<&Path>, args: CancelArgs) -> anyhow::Result<i32
     let engine = data::open(data).await?;
     let (notices, _) = broadcast::channel(notice::CAPACITY);
     let (_keep, cancel) = watch::channel(Some(CancelReason::Kill));
-    let status = engine.drive(args.build, Drive { secrets: Secrets::default(), cancel, notices }).await?;
+    let drive = Drive { secrets: Secrets::default(), cancel, notices, slots: Slots::of_this_machine(), priority: 0 };
+    let status = engine.drive(args.build, drive).await?;
     anstream::println!("build {} is {}", args.build, text::build_word(status));
     Ok(exit::PASSED)
 }

@@ -16,6 +16,7 @@ use crate::build::plan::Selection;
 use crate::build::status::{BuildStatus, CancelReason};
 use crate::engine::drive::Drive;
 use crate::engine::environment::Secrets;
+use crate::engine::slots::Slots;
 use crate::engine::{Engine, gc, notice, submit};
 use crate::ids::BuildId;
 use crate::pipeline::types::Pipeline;
@@ -56,7 +57,8 @@ pub async fn run(data: Option<&Path>, args: RunArgs) -> anyhow::Result<i32> {
     let signals = tokio::spawn(signals(cancel)?);
     let style = view::Style::choose(args.json, args.plain);
     let watcher = tokio::spawn(view::watch(Arc::clone(&engine), id, Arc::new(expanded), watched, style));
-    let status = engine.drive(id, Drive { secrets, cancel: cancelled, notices }).await;
+    let slots = Slots::of_this_machine();
+    let status = engine.drive(id, Drive { secrets, cancel: cancelled, notices, slots, priority: 0 }).await;
     // The driver has let go of its sender, so the watcher drains what is left and ends.
     watcher.await.context("the display broke")?;
     signals.abort();

@@ -22,6 +22,7 @@ use super::begin::{self, Begun};
 use super::environment::Secrets;
 use super::lock::BuildLock;
 use super::notice::{Notice, Notices, tell};
+use super::slots::{Holder, Permit, Slots};
 use super::submit::{Expanded, expand};
 use super::{Engine, EngineError, now};
 use crate::build::event::{Event, Stamped};
@@ -37,6 +38,8 @@ use crate::store::{StoreError, Tx, events, models, results};
 
 /// Messages that may wait for the driver; each sender waits for its answer, so one a task is enough.
 const MESSAGES: usize = 64;
+/// Stages of a build that are prepared, wait for a place, or run at once; a wide matrix takes turns.
+const TASKS: usize = 64;
 /// Between two tries to commit when the disk is full or the database busy.
 const COMMIT_RETRY: Duration = Duration::from_millis(500);
 
@@ -48,6 +51,10 @@ pub struct Drive {
     pub cancel: watch::Receiver<Option<CancelReason>>,
     /// Where notices go.
     pub notices: Notices,
+    /// Places on runners, shared with whatever else this process drives.
+    pub slots: Slots,
+    /// In the lines for places, greater goes first.
+    pub priority: i64,
 }
 
 /// What all tasks of a build share.
@@ -95,13 +102,16 @@ pub type Stop = Option<CancelReason>;
 
 /// What a task of the driver came to.
 enum Done {
-    Begun(usize, u32, Box<Begun>),
+    /// With its place on the runner, where it has to run.
+    Begun(usize, u32, Box<Begun>, Option<Permit>),
     Attempt(usize, u32, Box<AttemptDone>),
 }
 
 struct Driver {
-    /// How many attempts may be under way at once.
-    slots: usize,
+    slots: Slots,
+    priority: i64,
+    /// Places of the attempts under way.
+    places: HashMap<usize, Permit>,
     build: Arc<Build>,
     state: BuildState,
     tasks: JoinSet<Done>,
@@ -134,7 +144,9 @@ impl Engine {
         });
         super::gc::remove_ended_units(&build, &state).await;
         let mut driver = Driver {
-            slots: slots(),
+            slots: drive.slots,
+            priority: drive.priority,
+            places: HashMap::new(),
             build,
             state,
             tasks: JoinSet::new(),
@@ -216,16 +228,27 @@ impl Driver {
 
     /// Looks for a reusable result and gets the image, before there is an attempt.
     fn begin(&mut self, node: usize, attempt: u32) {
-        // A node that finds no place is asked for again when another has ended.
-        if self.busy.contains_key(&node) || self.busy.len() >= self.slots {
+        // A node that finds no room is asked for again when another has ended.
+        if self.busy.contains_key(&node) || self.busy.len() >= TASKS {
             return;
         }
         let build = Arc::clone(&self.build);
         let good = self.good_before(node);
+        let (slots, holder, priority) = (self.slots.clone(), self.holder(node), self.priority);
         let task = self.tasks.spawn(async move {
-            Done::Begun(node, attempt, Box::new(begin::begin(&build, node, attempt, &good).await))
+            let begun = begin::begin(&build, node, attempt, &good).await;
+            // What is reused needs no place.
+            let place = match &begun {
+                Begun::Run(start) => Some(slots.take(&start.runner, holder, priority).await),
+                Begun::Reuse(_) => None,
+            };
+            Done::Begun(node, attempt, Box::new(begun), place)
         });
         self.busy.insert(node, (watch::channel(None).0, task, false));
+    }
+
+    fn holder(&self, node: usize) -> Holder {
+        Holder { build: self.build.id, node: self.key(node) }
     }
 
     /// The nodes before this one whose outputs are there.
@@ -257,6 +280,7 @@ impl Driver {
             let row = self.build.engine.store.read(move |db| attempts::find(db, id, &key, attempt)).await?;
             let row = row
                 .ok_or_else(|| StoreError::Corrupt(format!("attempt {attempt} of `{}` has no row", self.key(node))))?;
+            self.places.insert(node, self.slots.occupy(&row.runner, self.holder(node)));
             self.spawn_attempt(node, attempt, Takeover::again(row, launched));
         }
         Ok(())
@@ -273,11 +297,15 @@ impl Driver {
 
     async fn settle(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<(), EngineError> {
         match done {
-            Ok(Done::Begun(node, attempt, begun)) => {
+            Ok(Done::Begun(node, attempt, begun, place)) => {
                 self.busy.remove(&node);
                 // A cancellation may have come first.
                 let fresh = matches!(self.state.stages[node], StageStatus::Waiting | StageStatus::Delayed { .. });
-                if fresh { self.begun(node, attempt, *begun).await } else { Ok(()) }
+                if !fresh {
+                    return Ok(());
+                }
+                self.places.extend(place.map(|place| (node, place)));
+                self.begun(node, attempt, *begun).await
             }
             Ok(Done::Attempt(node, attempt, done)) => {
                 self.busy.remove(&node);
@@ -326,6 +354,7 @@ impl Driver {
         self.commit(vec![Event::AttemptEnded { node: key.clone(), attempt, outcome: done.outcome }], also).await?;
         // Only now, when the result is on the disk, may the unit go.
         attempt::clean_up(&self.build, node, attempt, done.keep).await;
+        self.places.remove(&node);
         Ok(())
     }
 
@@ -389,10 +418,6 @@ impl Driver {
     }
 }
 
-/// Twice the processors: stages wait for disks and networks, too; at least four. A wide matrix takes turns.
-fn slots() -> usize {
-    std::thread::available_parallelism().map_or(4, |count| (count.get() * 2).max(4))
-}
 
 /// What is stored together with an event.
 #[derive(Debug, Clone, Default)]

@@ -21,6 +21,7 @@ pub mod port;
 pub mod runners;
 pub mod scratch;
 pub mod serve;
+pub mod slots;
 pub mod submit;
 pub mod unit;
 pub mod workspace;
