@@ -30,4 +30,8 @@ pub mod deploy;
 
 pub mod engine;
 
+pub mod daemon;
+
+pub mod web;
+
 pub mod cli;

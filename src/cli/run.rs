@@ -209,6 +209,10 @@ pub async fn make_request(engine: &Arc<Engine>, loaded: Loaded, asked: &Asked<'_
         reuse: asked.reuse,
         keep: asked.keep,
         actor: actor(),
+        title: None,
+        pull_request: None,
+        untrusted: false,
+        url: None,
     })
 }
 

@@ -154,7 +154,8 @@ impl Engine {
             launches: mpsc::channel(MESSAGES),
         };
         // A cancellation that is there already is known before anything is taken up.
-        if let Some(reason) = *drive.cancel.borrow_and_update() {
+        let wish = *drive.cancel.borrow_and_update();
+        if let Some(reason) = wish {
             driver.commit(vec![Event::CancelRequested { reason }], Also::default()).await?;
         }
         driver.take_over().await?;
@@ -417,7 +418,6 @@ impl Driver {
         Ok(())
     }
 }
-
 
 /// What is stored together with an event.
 #[derive(Debug, Clone, Default)]

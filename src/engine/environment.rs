@@ -71,7 +71,7 @@ pub fn identity(build: BuildId, request: &BuildRequest) -> Vec<(String, String)>
         ("ORCHESTRATOR_BRANCH", text(&request.branch)),
         ("ORCHESTRATOR_TAG", text(&request.tag)),
         ("ORCHESTRATOR_EVENT", request.event.clone()),
-        ("ORCHESTRATOR_URL", String::new()),
+        ("ORCHESTRATOR_URL", text(&request.url)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()

@@ -160,9 +160,10 @@ impl Slots {
     /// What a stage waits for, if it is in a line.
     pub fn waits_for(&self, build: BuildId, node: &NodeKey) -> Option<String> {
         let pools = self.lock();
-        let (name, pool) = pools.pools.iter().find(|(_, pool)| {
-            pool.waiting.values().any(|(holder, _)| holder.build == build && holder.node == *node)
-        })?;
+        let (name, pool) = pools
+            .pools
+            .iter()
+            .find(|(_, pool)| pool.waiting.values().any(|(holder, _)| holder.build == build && holder.node == *node))?;
         Some(pool.view(name).reason())
     }
 

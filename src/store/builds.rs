@@ -53,6 +53,18 @@ pub struct BuildRequest {
     pub keep: bool,
     /// Who asked for it.
     pub actor: String,
+    /// The commit's first line, or the pull request's title.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// Number of the pull request.
+    #[serde(default)]
+    pub pull_request: Option<u64>,
+    /// It may not have secrets: its code comes from a stranger.
+    #[serde(default)]
+    pub untrusted: bool,
+    /// Where a person sees it.
+    #[serde(default)]
+    pub url: Option<String>,
 }
 
 /// A build as listed.
@@ -207,6 +219,52 @@ pub fn list(
         "SELECT {COLUMNS} FROM builds WHERE id < ?1 AND {filter} ORDER BY id DESC LIMIT ?2"
     ))?;
     let rows = query.query_map(params![before, limit as i64, project], row)?;
+    rows.map(|row| row?).collect()
+}
+
+/// Which builds are looked for.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of these projects; `None` for all.
+    pub projects: Option<Vec<String>>,
+    /// Of this branch. Quick only together with one project.
+    pub branch: Option<String>,
+    /// In this state. Quick only together with one project.
+    pub status: Option<String>,
+    /// Of this commit.
+    pub commit: Option<String>,
+}
+
+/// The newest builds before `before` that pass a filter, at most `limit`.
+///
+/// # Errors
+/// The database's.
+pub fn find(
+    db: &Connection,
+    filter: &Filter,
+    before: Option<BuildId>,
+    limit: usize,
+) -> Result<Vec<BuildRow>, StoreError> {
+    let before = before.map_or(i64::MAX, |id| i64::try_from(id.0).unwrap_or(i64::MAX));
+    let mut clauses = vec!["id < ?".to_owned()];
+    let mut values: Vec<rusqlite::types::Value> = vec![before.into()];
+    if let Some(projects) = &filter.projects {
+        clauses.push(format!("project IN ({})", vec!["?"; projects.len()].join(", ")));
+        values.extend(projects.iter().map(|project| project.clone().into()));
+    }
+    let columns = [("branch", &filter.branch), ("status", &filter.status), ("commit_sha", &filter.commit)];
+    for (column, value) in columns {
+        if let Some(value) = value {
+            clauses.push(format!("{column} = ?"));
+            values.push(value.clone().into());
+        }
+    }
+    values.push((limit as i64).into());
+    let mut query = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM builds WHERE {} ORDER BY id DESC LIMIT ?",
+        clauses.join(" AND ")
+    ))?;
+    let rows = query.query_map(rusqlite::params_from_iter(values), row)?;
     rows.map(|row| row?).collect()
 }
 

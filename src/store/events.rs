@@ -31,3 +31,16 @@ pub fn of_build(db: &Connection, build: BuildId) -> Result<Vec<Stamped>, StoreEr
     })
     .collect()
 }
+
+/// The events of a build behind a place, at most `limit`: each with its place and its JSON.
+///
+/// # Errors
+/// The database's.
+pub fn after(db: &Connection, build: BuildId, seq: u64, limit: usize) -> Result<Vec<(u64, String)>, StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT seq, json_insert(body, '$.at', at) FROM events WHERE build = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+    )?;
+    let seq = i64::try_from(seq).unwrap_or(i64::MAX);
+    let rows = query.query_map(params![build.0, seq, limit as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.map(|row| Ok(row?)).collect()
+}

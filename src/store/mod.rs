@@ -3,12 +3,17 @@
 //! One thread writes. Whatever waits when it comes round goes into one transaction, each caller's part in a savepoint of its
 //! own, so that many builds share one sync of the disk. Readers have connections of their own and never wait for it.
 
+pub mod access;
 pub mod attempts;
 pub mod builds;
+pub mod deliveries;
 pub mod deployments;
 pub mod events;
+pub mod heads;
 pub mod models;
+pub mod queue;
 pub mod results;
+pub mod triggers;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -72,7 +77,11 @@ const READERS: usize = 4;
 /// How long SQLite waits for another process's write.
 const BUSY: Duration = Duration::from_secs(20);
 
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001-builds-and-models.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001-builds-and-models.sql"),
+    include_str!("migrations/0002-placeholder.sql"),
+    include_str!("migrations/0003-daemon.sql"),
+];
 
 /// The database of a data folder.
 pub struct Store {

@@ -1,0 +1,71 @@
+//! `/api/v1`: the same things as the command line, for programs. `openapi.json` describes it; it is made from these types.
+
+pub mod builds;
+pub mod logs;
+pub mod page;
+pub mod queue;
+pub mod tokens;
+pub mod view;
+
+use axum::Router;
+use axum::routing::{delete, get, post};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+
+use super::App;
+
+/// The description of the API.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "orchestrator", description = "CI/CD for machine-learning teams"),
+    servers((url = "/api/v1")),
+    security(("token" = [])),
+    modifiers(&Token),
+    paths(
+        builds::list, builds::show, builds::cancel, builds::approve, builds::move_build, builds::events,
+        logs::lines, logs::raw, logs::search, logs::follow,
+        queue::show, queue::pause, queue::resume, queue::runners,
+        tokens::list, tokens::create, tokens::revoke, tokens::audit,
+    )
+)]
+pub struct Description;
+
+struct Token;
+
+impl utoipa::Modify for Token {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        openapi.components.get_or_insert_default().add_security_scheme("token", scheme);
+    }
+}
+
+/// The description as pretty JSON, as it is kept in the repository.
+///
+/// # Errors
+/// If it has no JSON form, which would be our own fault.
+pub fn description() -> Result<String, serde_json::Error> {
+    serde_json::to_string_pretty(&Description::openapi()).map(|text| text + "\n")
+}
+
+/// The API's routes.
+pub fn router() -> Router<App> {
+    Router::new()
+        .route("/openapi.json", get(async || axum::Json(Description::openapi())))
+        .route("/builds", get(builds::list))
+        .route("/builds/{build}", get(builds::show))
+        .route("/builds/{build}/cancel", post(builds::cancel))
+        .route("/builds/{build}/approve", post(builds::approve))
+        .route("/builds/{build}/move", post(builds::move_build))
+        .route("/builds/{build}/events", get(builds::events))
+        .route("/builds/{build}/stages/{stage}/attempts/{attempt}/log", get(logs::lines))
+        .route("/builds/{build}/stages/{stage}/attempts/{attempt}/log/raw", get(logs::raw))
+        .route("/builds/{build}/stages/{stage}/attempts/{attempt}/log/search", get(logs::search))
+        .route("/builds/{build}/stages/{stage}/attempts/{attempt}/log/follow", get(logs::follow))
+        .route("/queue", get(queue::show))
+        .route("/queue/pause", post(queue::pause))
+        .route("/queue/resume", post(queue::resume))
+        .route("/runners", get(queue::runners))
+        .route("/tokens", get(tokens::list).post(tokens::create))
+        .route("/tokens/{token}", delete(tokens::revoke))
+        .route("/audit", get(tokens::audit))
+}

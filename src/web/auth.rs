@@ -1,0 +1,272 @@
+//! Who asks, and what they may do.
+//!
+//! Tokens are random, shown once, and stored as hashes. Identity comes from the token alone; nothing that the caller says
+//! changes it.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use base64::Engine as _;
+use rand::RngCore;
+use sha2::{Digest, Sha256};
+
+use super::App;
+use super::problem::Problem;
+use crate::engine::now;
+use crate::ids::Micros;
+use crate::store::access::{self, Scope, TokenRow};
+
+/// What every token begins with, so that scanners find leaked ones.
+pub const PREFIX: &str = "orc_";
+
+/// A new random token of 256 bits.
+pub fn new_token() -> String {
+    let mut bytes = [0; 32];
+    rand::rngs::OsRng.fill_bytes(&mut bytes);
+    format!("{PREFIX}{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// How a token is stored: SHA-256 in hex. A token is random enough that no slow hash is needed.
+pub fn hash(token: &str) -> String {
+    use std::fmt::Write;
+    Sha256::digest(token.as_bytes()).iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// How callers are let in.
+#[derive(Debug)]
+pub struct Guard {
+    /// Nobody needs a token. Only for a daemon that listens on loopback alone.
+    pub open: bool,
+    wrong: Mutex<HashMap<IpAddr, Wrong>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Wrong {
+    count: u32,
+    last: Instant,
+}
+
+/// Wrong tokens that one address may send before it has to wait.
+const FREE: u32 = 10;
+/// Wait after each wrong token beyond these; it doubles up to the longest.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// After this time without a wrong token an address is forgotten.
+const FORGET: Duration = Duration::from_secs(600);
+/// Addresses that are remembered. Beyond them the oldest is forgotten.
+const REMEMBERED: usize = 10_000;
+
+impl Guard {
+    /// A guard; `open` lets everybody do everything.
+    pub fn new(open: bool) -> Self {
+        Self { open, wrong: Mutex::default() }
+    }
+
+    /// How long this address has to wait before its token is looked at.
+    fn wait(&self, address: IpAddr) -> Option<Duration> {
+        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        let Wrong { count, last } = *wrong.get(&address)?;
+        let beyond = count.checked_sub(FREE)?;
+        let wait = FIRST_WAIT.saturating_mul(1 << beyond.min(10)).min(LONGEST_WAIT);
+        wait.checked_sub(last.elapsed()).filter(|left| !left.is_zero())
+    }
+
+    fn was_wrong(&self, address: IpAddr) {
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        if wrong.len() >= REMEMBERED {
+            wrong.retain(|_, wrong| wrong.last.elapsed() < FORGET);
+        }
+        if wrong.len() >= REMEMBERED
+            && let Some(oldest) = wrong.iter().min_by_key(|(_, wrong)| wrong.last).map(|(address, _)| *address)
+        {
+            wrong.remove(&oldest);
+        }
+        let entry = wrong.entry(address).or_insert(Wrong { count: 0, last: Instant::now() });
+        if entry.last.elapsed() >= FORGET {
+            entry.count = 0;
+        }
+        *entry = Wrong { count: entry.count.saturating_add(1), last: Instant::now() };
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// For the audit log.
+    pub name: String,
+    scopes: Vec<Scope>,
+    projects: Option<Vec<String>>,
+}
+
+impl Caller {
+    fn of_token(row: TokenRow) -> Self {
+        Self { name: row.name, scopes: row.scopes, projects: row.projects }
+    }
+
+    fn everyone() -> Self {
+        Self { name: "anyone".to_owned(), scopes: vec![Scope::Admin], projects: None }
+    }
+
+    /// Whether the caller may do this at all. `Admin` holds all others, and each of them holds `Read`.
+    pub fn has(&self, scope: Scope) -> bool {
+        self.scopes.contains(&Scope::Admin)
+            || self.scopes.contains(&scope)
+            || (scope == Scope::Read && !self.scopes.is_empty())
+    }
+
+    /// Whether the caller sees this project.
+    pub fn sees(&self, project: &str) -> bool {
+        self.projects.as_ref().is_none_or(|projects| projects.iter().any(|name| name == project))
+    }
+
+    /// The projects that the caller is held to; `None` for all.
+    pub fn projects(&self) -> Option<&[String]> {
+        self.projects.as_deref()
+    }
+
+    /// Lets the caller do something for all projects.
+    ///
+    /// # Errors
+    /// [`Problem::forbidden`].
+    pub fn may(&self, scope: Scope) -> Result<(), Problem> {
+        if !self.has(scope) {
+            return Err(Problem::forbidden(format!("this needs a token with the scope `{}`", word(scope))));
+        }
+        if self.projects.is_some() && scope == Scope::Admin {
+            return Err(Problem::forbidden("this needs a token that is not held to projects"));
+        }
+        Ok(())
+    }
+
+    /// Lets the caller do something with one project. What the caller may not see does not exist for them.
+    ///
+    /// # Errors
+    /// [`Problem::missing`] or [`Problem::forbidden`].
+    pub fn may_in(&self, scope: Scope, project: &str) -> Result<(), Problem> {
+        if !self.sees(project) {
+            return Err(Problem::missing(format!("there is no project `{project}`")));
+        }
+        if self.has(scope) {
+            return Ok(());
+        }
+        Err(Problem::forbidden(format!("this needs a token with the scope `{}`", word(scope))))
+    }
+}
+
+fn word(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Read => "read",
+        Scope::Trigger => "trigger",
+        Scope::Approve => "approve",
+        Scope::Admin => "admin",
+    }
+}
+
+/// Between two notes that a token was used.
+const NOTED: Duration = Duration::from_secs(60);
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        if app.guard.open {
+            return Ok(Caller::everyone());
+        }
+        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+        let token = bearer(parts).ok_or_else(Problem::unauthenticated)?;
+        if let Some(wait) = address.and_then(|address| app.guard.wait(address)) {
+            return Err(Problem::too_many(wait.as_secs().max(1)));
+        }
+        let (hash, at) = (hash(token), now());
+        let row = app.engine.store.read(move |db| access::valid_token(db, &hash, at)).await?;
+        let Some(row) = row else {
+            if let Some(address) = address {
+                app.guard.was_wrong(address);
+            }
+            return Err(Problem::unauthenticated());
+        };
+        if row.used_at.is_none_or(|used| at.since(used) >= NOTED) {
+            note(app, row.id, at);
+        }
+        Ok(Caller::of_token(row))
+    }
+}
+
+/// Notes the use of a token without holding the request up.
+fn note(app: &App, token: u64, at: Micros) {
+    let engine = std::sync::Arc::clone(&app.engine);
+    tokio::spawn(async move {
+        if let Err(error) = engine.store.write(move |tx| access::token_used(tx, token, at)).await {
+            tracing::warn!(%error, "cannot note the use of a token");
+        }
+    });
+}
+
+fn bearer(parts: &Parts) -> Option<&str> {
+    let value = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && token.starts_with(PREFIX)).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(scopes: &[Scope], projects: Option<&[&str]>) -> Caller {
+        let projects = projects.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        Caller { name: "t".to_owned(), scopes: scopes.to_vec(), projects }
+    }
+
+    #[test]
+    fn scopes() {
+        let check = |scopes: &[Scope], wanted: Scope, expected: bool| {
+            assert_eq!(caller(scopes, None).has(wanted), expected, "{scopes:?} {wanted:?}");
+        };
+        check(&[Scope::Admin], Scope::Approve, true);
+        check(&[Scope::Trigger], Scope::Read, true);
+        check(&[Scope::Read], Scope::Trigger, false);
+        check(&[Scope::Trigger], Scope::Approve, false);
+        check(&[], Scope::Read, false);
+    }
+
+    #[test]
+    fn what_one_may_not_see_does_not_exist() {
+        let held = caller(&[Scope::Trigger], Some(&["a"]));
+        assert!(held.may_in(Scope::Trigger, "a").is_ok());
+        assert_eq!(held.may_in(Scope::Read, "b").unwrap_err().code, "not-found");
+        assert_eq!(held.may_in(Scope::Approve, "a").unwrap_err().code, "forbidden");
+        assert_eq!(caller(&[Scope::Admin], Some(&["a"])).may(Scope::Admin).unwrap_err().code, "forbidden");
+    }
+
+    #[test]
+    fn guessing_gets_slower() {
+        let guard = Guard::new(false);
+        let address = IpAddr::from([127, 0, 0, 1]);
+        for _ in 0..FREE {
+            guard.was_wrong(address);
+        }
+        assert!(guard.wait(address).is_some());
+        for _ in 0..5 {
+            guard.was_wrong(address);
+        }
+        assert!(guard.wait(address).unwrap() > Duration::from_secs(20));
+        assert!(guard.wait(IpAddr::from([127, 0, 0, 2])).is_none());
+    }
+
+    #[test]
+    fn tokens_are_long_and_their_hashes_hex() {
+        let token = new_token();
+        assert_eq!(token.len(), 4 + 43);
+        assert_eq!(hash("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}

@@ -1,0 +1,41 @@
+//! HTTP: webhooks, the API, what monitors ask. It reads `store` and `logs`, and changes things only through transactions that
+//! the daemon's loops then act upon.
+
+pub mod api;
+pub mod auth;
+pub mod problem;
+pub mod request_id;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+
+use crate::daemon::queue::QueueHandle;
+use crate::engine::Engine;
+use crate::engine::notice::Notices;
+use auth::Guard;
+
+/// What every handler has.
+#[derive(Clone)]
+pub struct App {
+    /// Store, artifacts, paths.
+    pub engine: Arc<Engine>,
+    /// The queue.
+    pub queue: QueueHandle,
+    /// Hints about what happens.
+    pub notices: Notices,
+    /// Who may do what.
+    pub guard: Arc<Guard>,
+}
+
+/// All routes.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .nest("/api/v1", api::router())
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::wrong_method)
+        .layer(axum::middleware::from_fn(request_id::stamp))
+        .with_state(app)
+}

@@ -1,0 +1,145 @@
+//! Errors as `application/problem+json` (RFC 9457), each with a stable code.
+
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::engine::EngineError;
+use crate::store::StoreError;
+
+/// What went wrong, for programs (`code`) and people (`title`, `detail`).
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: u16,
+    /// Stable: programs may rely on it.
+    #[schema(example = "not-found")]
+    pub code: &'static str,
+    /// What the code means.
+    pub title: &'static str,
+    /// What happened here, and what to do.
+    pub detail: String,
+    /// Seconds after which another try makes sense.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+}
+
+/// The result of a handler.
+pub type Answer<T> = Result<T, Problem>;
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status: status.as_u16(), code, title, detail: detail.into(), retry_after: None }
+    }
+
+    /// There is no such thing, or the caller may not know of it.
+    pub fn missing(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
+    }
+
+    /// The request does not make sense.
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid-request", "The request is not valid", detail)
+    }
+
+    /// The request makes sense, but not in this state.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "Not possible in this state", detail)
+    }
+
+    /// Nobody knows who asks.
+    pub fn unauthenticated() -> Self {
+        let detail = "send `Authorization: Bearer <token>` with a token that is valid; `orchestrator tokens` makes one";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Sign in first", detail)
+    }
+
+    /// The caller may not do this.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "You may not do this", detail)
+    }
+
+    /// Too many tries.
+    pub fn too_many(seconds: u64) -> Self {
+        let detail = format!("try again in {seconds} s");
+        let plain = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many tries", detail);
+        Self { retry_after: Some(seconds), ..plain }
+    }
+
+    /// The body is too large.
+    pub fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail)
+    }
+
+    /// Something that the answer needs is not there now.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        let plain = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not possible at the moment", detail);
+        Self { retry_after: Some(1), ..plain }
+    }
+
+    /// Our own fault.
+    pub fn internal(error: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%error, "a request failed");
+        let detail = "an error of the server's own; its log has more under this request's id";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed", detail)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Missing(detail) => Problem::missing(detail),
+            StoreError::Conflict(detail) => Problem::conflict(detail),
+            StoreError::Full => Problem::unavailable("the disk of the data folder is full"),
+            StoreError::Busy => Problem::unavailable("the database is busy"),
+            error @ (StoreError::Corrupt(_) | StoreError::Other(_)) => Problem::internal(&error),
+        }
+    }
+}
+
+impl From<EngineError> for Problem {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Store(error) => error.into(),
+            EngineError::Pipeline(detail) => Problem::invalid(detail),
+            error @ (EngineError::Runner(_)
+            | EngineError::Artifact(_)
+            | EngineError::Source(_)
+            | EngineError::Taken(_)
+            | EngineError::Io { .. }
+            | EngineError::Illegal(_)) => Problem::internal(&error),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(&self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// No route is there.
+pub async fn not_found(uri: Uri) -> Problem {
+    Problem::missing(format!("there is nothing at {}", uri.path()))
+}
+
+/// The route is there for other methods.
+pub async fn wrong_method() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        "Not with this method",
+        "the path exists for another method",
+    )
+}
