@@ -341,9 +341,20 @@ pub struct RollbackArgs {
     pub reason: String,
 }
 
+fn min_age(text: &str) -> Result<std::time::Duration, String> {
+    let age = crate::pipeline::units::duration(text).map_err(|error| error.to_string())?;
+    if age < crate::artifact::YOUNGEST { Err("at least 2h".to_owned()) } else { Ok(age) }
+}
+
 /// `gc`
 #[derive(Debug, Args)]
 pub struct GcArgs {
+    /// Tell what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Keep artifacts that are younger, whoever needs them; at least 2h, since builds that run have some in hand
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = min_age)]
+    pub min_age: std::time::Duration,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -12,6 +12,7 @@ use tokio::sync::{broadcast, watch};
 use super::args::RunArgs;
 use super::exit::{self, InvalidPipeline, Usage};
 use super::{data, report, text, view};
+use crate::artifact::Sweep;
 use crate::build::plan::Selection;
 use crate::build::status::{BuildStatus, CancelReason};
 use crate::engine::drive::Drive;
@@ -253,7 +254,7 @@ fn secrets(pipeline: &Pipeline, files: &[PathBuf]) -> anyhow::Result<Secrets> {
 
 /// Every start removes what nobody owns, on the runners that this pipeline uses.
 async fn sweep(engine: &Arc<Engine>, pipeline: &Pipeline, chosen: Option<&str>) -> anyhow::Result<()> {
-    gc::sweep(engine, engine.runners.local().as_ref()).await?;
+    gc::sweep(engine, engine.runners.local().as_ref(), Sweep::Remove).await?;
     let images = pipeline.stages.values().any(|stage| stage.image.is_some() && stage.work.is_some())
         || pipeline.serve.as_ref().is_some_and(|serve| serve.image.is_some());
     if chosen == Some("docker") || (images && chosen.is_none()) {
@@ -261,7 +262,7 @@ async fn sweep(engine: &Arc<Engine>, pipeline: &Pipeline, chosen: Option<&str>) 
             "this pipeline names images, which need a container engine (`--runner local` runs its scripts on this machine \
              instead)",
         )?;
-        gc::sweep(engine, docker.as_ref()).await?;
+        gc::sweep(engine, docker.as_ref(), Sweep::Remove).await?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::artifact::{self, ArtifactStore, ManifestAt};
+use crate::artifact::{self, ArtifactStore};
 use crate::ids::Micros;
 use crate::load::probe::probe;
 use crate::pipeline::types::Ready;
@@ -199,8 +199,7 @@ impl Deployer {
         let wrong = |error: &dyn std::fmt::Display| DeployError::Artifact(error.to_string());
         let digest = spec.workspace.parse().map_err(|error| wrong(&error))?;
         let manifest = self.artifacts.manifest(&digest).await.map_err(|error| wrong(&error))?;
-        let whole = vec![ManifestAt { manifest, prefix: String::new() }];
-        artifact::tar_of(Arc::clone(&self.artifacts), whole).map_err(|error| wrong(&error))
+        Ok(artifact::tar_of(Arc::clone(&self.artifacts), manifest))
     }
 
     async fn ready(&self, row: &DeploymentRow, name: &UnitName, spec: &DeploySpec) -> Result<(), String> {

@@ -1,17 +1,21 @@
-//! Removes what nobody owns: units and networks of attempts that have ended, and of builds that are not there.
+//! Removes what nobody owns: units and networks of attempts that have ended, and of builds that are not there; artifacts that
+//! no row names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::attempt::unit_name;
 use super::drive::Build;
 use super::lock::BuildLock;
 use super::{Engine, EngineError};
+use crate::artifact::manifest::Digest;
+use crate::artifact::{Sweep, Swept};
 use crate::build::status::{BuildState, StageStatus};
 use crate::ids::{BuildId, NodeKey};
 use crate::runner::spec::{LABEL_ATTEMPT, LABEL_BUILD, LABEL_NODE, LABEL_ROLE};
 use crate::runner::{FoundUnit, Runner};
-use crate::store::{StoreError, attempts, builds, deployments};
+use crate::store::{StoreError, attempts, builds, deployments, roots};
 
 /// What was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -69,12 +73,44 @@ pub async fn remove_ended_units(build: &Arc<Build>, state: &BuildState) {
     }
 }
 
+/// Removes artifacts that no build, model version or deployment names, and that are older than `age`. Why that is safe while
+/// builds run is said in `artifact::gc`.
+///
+/// # Errors
+/// The database's or the artifact store's; what had been removed stays removed.
+pub async fn artifacts(engine: &Arc<Engine>, age: Duration, how: Sweep) -> Result<Cleared, EngineError> {
+    let wrong = |error: &dyn std::fmt::Display| EngineError::Artifact(error.to_string());
+    let roots = engine.store.read(|db| {
+        let mut found: HashSet<Digest> = HashSet::new();
+        roots::for_each(db, |text| {
+            let digest = text.parse().map_err(|_| StoreError::Corrupt(format!("digest `{text}`")))?;
+            found.insert(digest);
+            Ok(())
+        })?;
+        Ok(found)
+    });
+    let marked = engine.artifacts.mark(roots.await?).await.map_err(|error| wrong(&error))?;
+    let lost = marked.lost.len();
+    let swept = engine.artifacts.sweep(marked, age, how).await.map_err(|error| wrong(&error))?;
+    Ok(Cleared { swept, lost })
+}
+
+/// What a clean-up of artifacts did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Cleared {
+    /// Files removed and kept.
+    #[serde(flatten)]
+    pub swept: Swept,
+    /// Lists of files that a build names and that are gone or damaged: what such a build made cannot be had any more.
+    pub lost: usize,
+}
+
 /// Removes everything of this data folder that no open attempt and no deployment owns. Builds that another process drives
-/// are left alone.
+/// are left alone. With [`Sweep::Tell`] it only tells what it would remove.
 ///
 /// # Errors
 /// The database's, or the local runner's.
-pub async fn sweep(engine: &Arc<Engine>, runner: &dyn Runner) -> Result<Removed, EngineError> {
+pub async fn sweep(engine: &Arc<Engine>, runner: &dyn Runner, how: Sweep) -> Result<Removed, EngineError> {
     let mut removed = Removed::default();
     // In this order: a deployment that is started in between has its row before its unit.
     let units = runner.list().await?;
@@ -87,7 +123,9 @@ pub async fn sweep(engine: &Arc<Engine>, runner: &dyn Runner) -> Result<Removed,
         if owned(engine, &unit, &mut driven).await? {
             continue;
         }
-        runner.remove(&unit.name).await?;
+        if how == Sweep::Remove {
+            runner.remove(&unit.name).await?;
+        }
         removed.units.push(unit.name.0);
     }
     for network in runner.list_networks().await? {
@@ -99,7 +137,9 @@ pub async fn sweep(engine: &Arc<Engine>, runner: &dyn Runner) -> Result<Removed,
         {
             continue;
         }
-        runner.remove_network(&network).await?;
+        if how == Sweep::Remove {
+            runner.remove_network(&network).await?;
+        }
         removed.networks.push(network);
     }
     Ok(removed)

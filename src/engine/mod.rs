@@ -21,6 +21,7 @@ pub mod port;
 pub mod runners;
 pub mod scratch;
 pub mod serve;
+pub mod storage;
 pub mod submit;
 pub mod unit;
 pub mod workspace;
@@ -97,11 +98,7 @@ impl Engine {
     pub async fn open(paths: Paths) -> Result<Arc<Self>, EngineError> {
         paths.create()?;
         let store = Arc::new(Store::open(&paths.database())?);
-        let artifacts = Arc::new(
-            ArtifactStore::open(&paths.artifact_settings())
-                .await
-                .map_err(|error| EngineError::Artifact(error.to_string()))?,
-        );
+        let artifacts = storage::open(&paths, &store).await?;
         let runners = Runners::new(&paths, &store.instance)?;
         Ok(Arc::new(Self { paths, store, artifacts, runners }))
     }

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::EngineError;
-use crate::artifact::ArtifactSettings;
 use crate::ids::{BuildId, NodeKey};
 
 /// A data folder.
@@ -89,9 +88,9 @@ impl Paths {
         self.logs(build).join(format!("{node}.{attempt}.serve.log"))
     }
 
-    /// Where artifacts are kept.
-    pub fn artifact_settings(&self) -> ArtifactSettings {
-        ArtifactSettings::folder(self.root.join("artifacts"))
+    /// Artifacts, or what is on its way into a bucket.
+    pub fn artifacts(&self) -> PathBuf {
+        self.root.join("artifacts")
     }
 
     /// Digests of files by their stat, so that an unchanged tree need not be read.

@@ -54,7 +54,7 @@ pub async fn start(attempt: &mut Attempt) -> Result<Served, Halt> {
     let spec = CompanionSpec {
         what: "the model API".to_owned(),
         unit,
-        workspace: Some(workspace::tar(&build, manifest).map_err(Halt::internal)?),
+        workspace: Some(workspace::tar(&build, manifest)),
         ready: Some(serve.ready.clone()),
         log: build.engine.paths.serve_log(build.id, key, attempt.cx.attempt),
     };

@@ -9,6 +9,8 @@ pub mod deployments;
 pub mod events;
 pub mod models;
 pub mod results;
+pub mod roots;
+pub mod settings;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

@@ -252,7 +252,7 @@ async fn trial(attempt: &mut Attempt, port: u16) -> Result<DeploySpec, Halt> {
     let spec = CompanionSpec {
         what: "the candidate".to_owned(),
         unit: unit.clone(),
-        workspace: Some(workspace::tar(&build, manifest).map_err(Halt::internal)?),
+        workspace: Some(workspace::tar(&build, manifest)),
         ready: Some(serve.ready.clone()),
         log: build.engine.paths.serve_log(build.id, key, attempt.cx.attempt),
     };
