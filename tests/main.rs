@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod architecture;
+mod artifacts;
 mod docker_runner;
 mod harness;
 mod images;
@@ -13,3 +14,4 @@ mod model;
 mod run;
 mod runner_contract;
 mod runner_local;
+mod s3;

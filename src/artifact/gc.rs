@@ -180,7 +180,11 @@ async fn sweep_bucket(
 /// Old files of a folder that has no folders.
 fn sweep_flat(folder: &Path, age: Duration, how: Sweep, swept: &mut Swept) -> Result<(), ArtifactError> {
     for name in names(folder)? {
-        remove_old(&folder.join(name), age, how, swept)?;
+        // Young ones are on their way, or there for a look: nobody needs to know.
+        let mut found = Swept::default();
+        remove_old(&folder.join(name), age, how, &mut found)?;
+        swept.removed += found.removed;
+        swept.bytes += found.bytes;
     }
     Ok(())
 }

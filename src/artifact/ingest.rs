@@ -48,24 +48,32 @@ struct Taken<'a> {
     bytes: u64,
 }
 
+/// How the entries of an archive are named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Names {
+    /// From this folder of the workspace on; empty for the workspace itself.
+    Within(String),
+    /// Each begins with the name of the workspace's own folder, whatever that is.
+    BelowOne,
+}
+
 impl ArtifactStore {
-    /// Takes a tar. Paths get `prefix` before them; only files for which `keep` holds are taken, and what else is in it may be
-    /// anything. Folders are not kept by themselves. When this returns, the files are stored for good.
+    /// Takes a tar. Only files for which `keep` holds are taken, and what else is in it may be anything. Folders are not kept by themselves. When this returns, the files are stored for good.
     ///
     /// # Errors
     /// [`ArtifactError::Refused`] naming the entry that is a link, a device, leads outside, comes twice, or is too much.
     pub async fn ingest_tar(
         self: &Arc<Self>,
         stream: TarStream,
-        prefix: &str,
+        names: Names,
         keep: Option<Keep>,
         caps: &Caps,
     ) -> Result<Manifest, ArtifactError> {
-        let (store, prefix, caps) = (Arc::clone(self), prefix.to_owned(), caps.clone());
+        let (store, caps) = (Arc::clone(self), caps.clone());
         let reader = SyncIoBridge::new(StreamReader::new(stream));
         blocking(move || {
             let mut taken = Taken::new(&store, caps);
-            taken.read_tar(reader, &prefix, keep.as_ref())?;
+            taken.read_tar(reader, &names, keep.as_ref())?;
             taken.finish()
         })
         .await
@@ -105,10 +113,10 @@ impl<'a> Taken<'a> {
         Ok(Manifest::new(self.files))
     }
 
-    fn read_tar(&mut self, reader: impl Read, prefix: &str, keep: Option<&Keep>) -> Result<(), ArtifactError> {
+    fn read_tar(&mut self, reader: impl Read, names: &Names, keep: Option<&Keep>) -> Result<(), ArtifactError> {
         let mut archive = TarReader::new(reader);
         while let Some(entry) = archive.next()? {
-            let Some(path) = wanted_path(&entry, prefix, keep)? else { continue };
+            let Some(path) = wanted_path(&entry, names, keep)? else { continue };
             self.take(&path, entry.executable, entry.size, &mut archive.data())?;
         }
         Ok(())
@@ -165,14 +173,21 @@ impl<'a> Taken<'a> {
 }
 
 /// Where an entry lies in the workspace; `None` if it is not kept.
-fn wanted_path(entry: &Entry, prefix: &str, keep: Option<&Keep>) -> Result<Option<String>, ArtifactError> {
+fn wanted_path(entry: &Entry, names: &Names, keep: Option<&Keep>) -> Result<Option<String>, ArtifactError> {
     // The folder that was asked for, by itself.
     if entry.kind == Kind::Folder && entry.path.chars().all(|c| c == '.' || c == '/') && !entry.path.contains("..") {
         return Ok(None);
     }
-    // The entry alone, before the prefix: `/etc` and `../x` are no names within anything.
+    // The entry alone, before anything is put before it: `/etc` and `../x` are no names within anything.
     let name = clean_path(&entry.path)?;
-    let path = if prefix.is_empty() { name } else { clean_path(&format!("{prefix}/{name}"))? };
+    let path = match names {
+        Names::Within(folder) if folder.is_empty() => name,
+        Names::Within(folder) => clean_path(&format!("{folder}/{name}"))?,
+        Names::BelowOne => match name.split_once('/') {
+            Some((_, below)) => below.to_owned(),
+            None => return Ok(None),
+        },
+    };
     if keep.is_some_and(|keep| !keep.matches(&path)) {
         return Ok(None);
     }

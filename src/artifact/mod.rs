@@ -25,9 +25,9 @@ mod tree;
 
 pub use gc::{Marked, Sweep, Swept, YOUNGEST};
 pub use glob::{Keep, split_glob};
-pub use ingest::Caps;
+pub use ingest::{Caps, Names};
 pub use output::tar_of;
-pub use store::{ArtifactSettings, ArtifactStore};
+pub use store::{ArtifactSettings, ArtifactStore, Environment};
 pub use tree::{Part, workspace};
 
 pub(crate) use batch::Batch;
@@ -101,7 +101,5 @@ async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod order_tests;
-#[cfg(test)]
-mod s3_tests;
 #[cfg(test)]
 mod tests;

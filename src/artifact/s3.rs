@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use nix::fcntl::FlockArg;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::buffered::BufWriter;
 use object_store::path::Path as Key;
 use object_store::{ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig};
@@ -20,6 +20,7 @@ use super::ArtifactError;
 use super::address::{Address, from_file};
 use super::folder::{FRESH, lock_file};
 use super::manifest::Digest;
+use super::store::Environment;
 
 /// Requests at once: most of their time is waiting.
 pub(super) const AT_ONCE: usize = 16;
@@ -47,7 +48,7 @@ impl Bucket {
     ///
     /// # Errors
     /// [`ArtifactError::Setting`], and [`ArtifactError::Remote`] if it does not answer, is not there, or refuses the key.
-    pub async fn open(url: &str, instance: &str) -> Result<Self, ArtifactError> {
+    pub async fn open(url: &str, instance: &str, environment: &Environment) -> Result<Self, ArtifactError> {
         let address = Address::parse(url)?;
         // Two crates bring TLS here, so one has to be named. That it is named already is fine.
         let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
@@ -57,7 +58,14 @@ impl Bucket {
             .with_read_timeout(STALL)
             .with_allow_http(address.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://")));
         let retry = RetryConfig { max_retries: RETRIES, retry_timeout: PATIENCE, ..RetryConfig::default() };
-        let mut builder = AmazonS3Builder::from_env()
+        let mut builder = AmazonS3Builder::new();
+        // Where it is, is the address's to say: that is remembered, and a variable is not.
+        for (name, value) in environment.all().filter(|(name, _)| !name.starts_with("AWS_ENDPOINT")) {
+            if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
+                builder = builder.with_config(key, value);
+            }
+        }
+        builder = builder
             .with_bucket_name(&address.bucket)
             .with_virtual_hosted_style_request(address.virtual_host)
             .with_client_options(client)
@@ -68,8 +76,7 @@ impl Bucket {
         if let Some(region) = &address.region {
             builder = builder.with_region(region);
         }
-        let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        if let Some(key) = from_file(env)? {
+        if let Some(key) = from_file(|name| environment.get(name).map(str::to_owned))? {
             builder = builder.with_access_key_id(key.id).with_secret_access_key(key.secret);
             if let Some(token) = key.token {
                 builder = builder.with_token(token);
@@ -80,11 +87,11 @@ impl Bucket {
         let objects = Arc::new(builder.build().map_err(|error| wrong(&error))?);
         let prefix = Key::parse(&address.prefix).map_err(|error| wrong(&error))?.join(instance);
         let bucket = Self { objects, prefix, shown: address.shown() };
-        // What is asked for is not there. The answer says whether the bucket is, and takes the key.
-        match bucket.objects.get(&bucket.prefix.clone().join("is-it-there")).await {
-            Ok(_) => Ok(bucket),
-            Err(error @ object_store::Error::NotFound { .. }) if !chain(&error).contains("NoSuchBucket") => Ok(bucket),
-            Err(error) => Err(bucket.error("cannot be used", &error)),
+        // There is nothing of that name. The answer says whether the bucket is there and takes the key.
+        let nothing = bucket.prefix.clone().join("is-it-there");
+        match bucket.objects.list(Some(&nothing)).next().await {
+            Some(Err(error)) => Err(bucket.error("cannot be used", &error)),
+            Some(Ok(_)) | None => Ok(bucket),
         }
     }
 

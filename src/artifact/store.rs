@@ -1,5 +1,7 @@
 //! The store: what is there, and reading it back.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,12 +28,41 @@ pub struct ArtifactSettings {
     pub instance: String,
     /// A folder of this machine: for blobs, or for what is on its way into a bucket.
     pub folder: PathBuf,
+    /// Where a bucket's key is, and what else S3's own tools would take from the environment.
+    pub environment: Environment,
+}
+
+/// Variables: `HOME`, and those that begin with `AWS_`. Never shown.
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// Of these variables those that count.
+    pub fn of(variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        let counts =
+            |(name, value): &(String, String)| (name == "HOME" || name.starts_with("AWS_")) && !value.is_empty();
+        Self(variables.into_iter().filter(counts).collect())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 impl ArtifactSettings {
     /// In this folder.
     pub fn folder(folder: PathBuf) -> Self {
-        Self { url: None, instance: String::new(), folder }
+        Self { url: None, instance: String::new(), folder, environment: Environment::default() }
     }
 }
 
@@ -66,7 +97,7 @@ impl ArtifactStore {
         let spool = folder.join("spool");
         std::fs::create_dir_all(&spool).map_err(ArtifactError::io(format!("cannot make {}", spool.display())))?;
         let place = match &settings.url {
-            Some(url) => Place::S3(Bucket::open(url, &settings.instance).await?),
+            Some(url) => Place::S3(Bucket::open(url, &settings.instance, &settings.environment).await?),
             None => Place::Folder(Folder::open(&folder, disk)?),
         };
         Ok(Self { place, spool, lock: folder.join("lock") })

@@ -11,7 +11,7 @@ use tar::EntryType;
 use tempfile::TempDir;
 
 use super::manifest::{Digest, Manifest};
-use super::{ArtifactError, ArtifactSettings, ArtifactStore, Caps, Marked, Sweep, split_glob, tar_of};
+use super::{ArtifactError, ArtifactSettings, ArtifactStore, Caps, Marked, Names, Sweep, split_glob, tar_of};
 use crate::runner::TarStream;
 
 async fn store() -> (TempDir, Arc<ArtifactStore>) {
@@ -41,13 +41,17 @@ fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
+fn whole() -> Names {
+    Names::Within(String::new())
+}
+
 async fn take(files: &[(&str, &[u8])], caps: &Caps) -> Result<Manifest, ArtifactError> {
     let (_folder, store) = store().await;
-    store.ingest_tar(pieces(archive(files)), "", None, caps).await
+    store.ingest_tar(pieces(archive(files)), whole(), None, caps).await
 }
 
 async fn take_into(store: &Arc<ArtifactStore>, files: &[(&str, &[u8])]) -> Manifest {
-    store.ingest_tar(pieces(archive(files)), "", None, &Caps::default()).await.unwrap()
+    store.ingest_tar(pieces(archive(files)), whole(), None, &Caps::default()).await.unwrap()
 }
 
 async fn refused(files: &[(&str, &[u8])], caps: &Caps, words: &str) {
@@ -112,7 +116,8 @@ async fn hostile_archives_are_refused_by_name() {
         (vec![b'x'; 2048], "checksum"),
         (Vec::new(), "middle of an entry"),
     ] {
-        let error = store.ingest_tar(pieces(archive), "", None, &Caps::default()).await.expect_err(words).to_string();
+        let error =
+            store.ingest_tar(pieces(archive), whole(), None, &Caps::default()).await.expect_err(words).to_string();
         assert!(error.contains(words), "{error}");
     }
     let left = std::fs::read_dir(store.spool()).unwrap().count();
@@ -135,9 +140,18 @@ async fn what_is_not_kept_may_be_anything() {
     let (base, keep) = split_glob("out/reports/*.json").unwrap();
     assert_eq!(base, "out/reports");
     let archive = pieces(archive.into_inner().unwrap());
-    let manifest = store.ingest_tar(archive, "out", keep, &Caps::default()).await.unwrap();
+    let manifest = store.ingest_tar(archive, Names::Within("out".to_owned()), keep, &Caps::default()).await.unwrap();
     assert_eq!(manifest.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["out/reports/a.json"]);
-    assert!(!store.present(&[(Digest::of(b"y"), 1)]).unwrap()[0]);
+}
+
+#[tokio::test]
+async fn the_whole_workspace_is_named_by_its_own_folder() {
+    let (_folder, store) = store().await;
+    let (base, keep) = split_glob("*.json").unwrap();
+    assert_eq!(base, ".");
+    let archive = pieces(archive(&[("workspace/a.json", b"1"), ("workspace/sub/b.json", b"2"), ("c.json", b"3")]));
+    let manifest = store.ingest_tar(archive, Names::BelowOne, keep, &Caps::default()).await.unwrap();
+    assert_eq!(manifest.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["a.json"]);
 }
 
 #[tokio::test]
@@ -145,7 +159,7 @@ async fn a_torn_archive_is_an_error() {
     let mut bytes = archive(&[("a", &[7; 5000])]);
     bytes.truncate(3000);
     let (_folder, store) = store().await;
-    assert!(store.ingest_tar(pieces(bytes), "", None, &Caps::default()).await.is_err());
+    assert!(store.ingest_tar(pieces(bytes), whole(), None, &Caps::default()).await.is_err());
 }
 
 fn blob(folder: &TempDir, digest: &Digest) -> PathBuf {
@@ -338,9 +352,9 @@ proptest! {
                 header.set_mode(0o755);
                 archive.append_data(&mut header, path, content.as_slice()).unwrap();
             }
-            let manifest = store.ingest_tar(pieces(archive.into_inner().unwrap()), "", None, &Caps::default()).await.unwrap();
+            let manifest = store.ingest_tar(pieces(archive.into_inner().unwrap()), whole(), None, &Caps::default()).await.unwrap();
             let tar = tar_of(Arc::clone(&store), manifest.clone());
-            assert_eq!(store.ingest_tar(tar, "", None, &Caps::default()).await.unwrap(), manifest);
+            assert_eq!(store.ingest_tar(tar, whole(), None, &Caps::default()).await.unwrap(), manifest);
             let out = folder.path().join("out");
             store.materialize(&manifest, &out).await.unwrap();
             for (path, content) in &plain {

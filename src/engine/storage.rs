@@ -1,11 +1,12 @@
 //! Where a data folder keeps its artifacts. That is settled when it is first opened, and stored: a later command that is not
 //! told again finds the same files.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use super::EngineError;
 use super::paths::Paths;
-use crate::artifact::{ArtifactSettings, ArtifactStore};
+use crate::artifact::{ArtifactSettings, ArtifactStore, Environment};
 use crate::store::{Store, StoreError, builds, settings};
 
 /// Names a bucket for a new data folder: `s3://bucket/prefix?endpoint=http://host:9000`.
@@ -27,7 +28,8 @@ pub async fn open(paths: &Paths, store: &Arc<Store>) -> Result<Arc<ArtifactStore
         check(paths, settled, now)?;
     }
     let url = (now != HERE).then(|| now.to_owned());
-    let settings = ArtifactSettings { url, instance: store.instance.clone(), folder: paths.artifacts() };
+    let settings =
+        ArtifactSettings { url, instance: store.instance.clone(), folder: paths.artifacts(), environment: variables() };
     let opened = ArtifactStore::open(&settings).await.map_err(|error| EngineError::Artifact(error.to_string()))?;
     if settled.is_none() {
         // Only now that it was seen to work: a wrong address is not remembered.
@@ -36,6 +38,12 @@ pub async fn open(paths: &Paths, store: &Arc<Store>) -> Result<Arc<ArtifactStore
         check(paths, &settled, now)?;
     }
     Ok(Arc::new(opened))
+}
+
+/// A variable that is not UTF-8 is none that counts.
+fn variables() -> Environment {
+    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    Environment::of(std::env::vars_os().filter_map(text))
 }
 
 fn check(paths: &Paths, settled: &str, now: &str) -> Result<(), EngineError> {

@@ -9,7 +9,7 @@ use super::attempt::{Attempt, Halt};
 use super::drive::Build;
 use super::{Engine, EngineError};
 use crate::artifact::manifest::{Digest, FileEntry, Manifest};
-use crate::artifact::{self, ArtifactError, Caps, Part};
+use crate::artifact::{self, ArtifactError, Caps, Names, Part};
 use crate::build::status::FailureKind;
 use crate::ids::NodeKey;
 use crate::runner::spec::UnitName;
@@ -206,8 +206,9 @@ async fn collect_one(
     let Some(stream) = stream else { return Ok(Manifest::default()) };
     // Entries start with the last part of `base`; what stands before it is put back.
     let parent = base.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let names = if base == "." { Names::BelowOne } else { Names::Within(parent.to_owned()) };
     let artifacts = &attempt.cx.build.engine.artifacts;
-    artifacts.ingest_tar(stream, parent, keep, caps).await.map_err(|error| refused(path, &error))
+    artifacts.ingest_tar(stream, names, keep, caps).await.map_err(|error| refused(path, &error))
 }
 
 /// What the stage made is its own fault; that it cannot be stored is not.
