@@ -11,7 +11,7 @@
 
 mod address;
 mod batch;
-mod disk;
+pub(crate) mod disk;
 mod folder;
 mod gc;
 mod glob;
@@ -100,6 +100,6 @@ async fn blocking<T: Send + 'static>(
 }
 
 #[cfg(test)]
-mod order_tests;
+pub(crate) mod order_tests;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use super::{ArtifactSettings, ArtifactStore, Batch, Caps};
 
 /// What is where, as far as a power cut would leave it.
 #[derive(Debug, Default)]
-struct Model {
+pub(crate) struct Model {
     /// Files whose content is on the disk, under whatever name they have now.
     safe: BTreeSet<PathBuf>,
     /// Names that were given, and whether they would outlive a power cut.
@@ -20,7 +20,8 @@ struct Model {
 }
 
 impl Model {
-    fn follow(&mut self, step: Step) {
+    /// Takes a step, which has to be one that loses nothing.
+    pub(crate) fn follow(&mut self, step: Step) {
         match &step {
             Step::Written(path) => {
                 self.safe.remove(path);
@@ -52,7 +53,8 @@ impl Model {
         self.steps.push(step);
     }
 
-    fn keeps(&self, path: &Path) -> bool {
+    /// Whether a blob would outlive a power cut now.
+    pub(crate) fn keeps(&self, path: &Path) -> bool {
         self.names.get(path).copied().unwrap_or(false) && self.safe.contains(path)
     }
 
@@ -70,7 +72,8 @@ async fn open(folder: &Path, model: &Shared) -> Arc<ArtifactStore> {
     Arc::new(ArtifactStore::open_on(&ArtifactSettings::folder(folder.to_owned()), disk).await.unwrap())
 }
 
-fn path(folder: &Path, digest: &Digest) -> PathBuf {
+/// Where a blob lies in a store's folder.
+pub(crate) fn path(folder: &Path, digest: &Digest) -> PathBuf {
     let hex = digest.to_string();
     folder.join("blobs").join(&hex[..2]).join(&hex[2..])
 }

@@ -92,7 +92,7 @@ impl ArtifactStore {
     }
 
     /// The same, on a disk whose steps a test sees.
-    pub(super) async fn open_on(settings: &ArtifactSettings, disk: Disk) -> Result<Self, ArtifactError> {
+    pub(crate) async fn open_on(settings: &ArtifactSettings, disk: Disk) -> Result<Self, ArtifactError> {
         let folder = settings.folder.clone();
         let spool = folder.join("spool");
         std::fs::create_dir_all(&spool).map_err(ArtifactError::io(format!("cannot make {}", spool.display())))?;

@@ -104,6 +104,9 @@ impl Engine {
     }
 }
 
+#[cfg(test)]
+mod order_tests;
+
 /// This moment.
 pub fn now() -> Micros {
     Micros(jiff::Timestamp::now().as_microsecond())
