@@ -26,7 +26,7 @@ fn settings(folder: &Path, url: String, environment: Environment) -> ArtifactSet
 }
 
 async fn open(settings: &ArtifactSettings) -> Arc<ArtifactStore> {
-    Arc::new(ArtifactStore::open(settings).await.unwrap())
+    Arc::new(ArtifactStore::open(settings).unwrap())
 }
 
 fn blob(blobs: &Path, digest: &Digest) -> PathBuf {
@@ -149,7 +149,10 @@ async fn what_is_wrong_with_a_bucket_is_said() {
     let (server, folder) = (Server::start(), tempfile::tempdir().unwrap());
     let check = async |url: String, environment: Environment, words: &[&str]| {
         let settings = settings(folder.path(), url, environment);
-        let error = ArtifactStore::open(&settings).await.unwrap_err().to_string();
+        let error = match ArtifactStore::open(&settings) {
+            Ok(store) => store.probe().await.unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        };
         for word in words {
             assert!(error.contains(word), "{error}");
         }
@@ -348,6 +351,14 @@ fn a_build_keeps_its_artifacts_in_a_bucket() {
     let (code, said) = run(&["gc"], &[]);
     assert_eq!((code, files(&server.objects("ci")).len()), (0, stored.len()), "{said}");
 
+    let bare = Place::with(TWO);
+    let mut wrong = bare.command(&["run"]);
+    wrong.env("AWS_ACCESS_KEY_ID", KEY).env("AWS_SECRET_ACCESS_KEY", SECRET);
+    wrong.env("ORCHESTRATOR_ARTIFACTS", address.replace("models", "misspelt"));
+    let said = String::from_utf8(wrong.output().unwrap().stderr).unwrap();
+    assert!(said.contains("there is no such bucket"), "{said}");
+    bare.expect(0, &["run"]);
+
     let (code, said) = run(&["run"], &[("ORCHESTRATOR_ARTIFACTS", "s3://another")]);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("keeps its artifacts in s3://models/ci?") && said.contains("says s3://another"), "{said}");
@@ -355,6 +366,8 @@ fn a_build_keeps_its_artifacts_in_a_bucket() {
     assert_ne!(code, 0);
     assert!(said.contains("the key is refused") && !said.contains(SECRET), "{said}");
     drop(server);
+    // What is no artifact can be read all the same.
+    assert_eq!(run(&["logs", "1", "use"], &[]).0, 0);
     let (code, said) = run(&["run"], &[]);
     assert_ne!(code, 0);
     assert!(said.contains("bucket `models` at http://127.0.0.1:") && said.contains("cannot be reached"), "{said}");

@@ -69,7 +69,7 @@ type Shared = Arc<Mutex<Model>>;
 async fn open(folder: &Path, model: &Shared) -> Arc<ArtifactStore> {
     let model = Arc::clone(model);
     let disk = Disk::observed(Arc::new(move |step| model.lock().unwrap().follow(step)));
-    Arc::new(ArtifactStore::open_on(&ArtifactSettings::folder(folder.to_owned()), disk).await.unwrap())
+    Arc::new(ArtifactStore::open_on(&ArtifactSettings::folder(folder.to_owned()), disk).unwrap())
 }
 
 /// Where a blob lies in a store's folder.

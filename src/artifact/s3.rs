@@ -43,12 +43,12 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// Opens a bucket and looks whether it answers. Keys begin with the address's prefix, and then with `instance`: what another
+    /// Sets a bucket up; nothing is sent. Keys begin with the address's prefix, and then with `instance`: what another
     /// data folder keeps in the same bucket is never taken for ours.
     ///
     /// # Errors
-    /// [`ArtifactError::Setting`], and [`ArtifactError::Remote`] if it does not answer, is not there, or refuses the key.
-    pub async fn open(url: &str, instance: &str, environment: &Environment) -> Result<Self, ArtifactError> {
+    /// [`ArtifactError::Setting`].
+    pub fn open(url: &str, instance: &str, environment: &Environment) -> Result<Self, ArtifactError> {
         let address = Address::parse(url)?;
         // Two crates bring TLS here, so one has to be named. That it is named already is fine.
         let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
@@ -86,12 +86,16 @@ impl Bucket {
             |error: &dyn Error| ArtifactError::Setting(format!("the artifact store {}: {error}", address.shown()));
         let objects = Arc::new(builder.build().map_err(|error| wrong(&error))?);
         let prefix = Key::parse(&address.prefix).map_err(|error| wrong(&error))?.join(instance);
-        let bucket = Self { objects, prefix, shown: address.shown() };
-        // There is nothing of that name. The answer says whether the bucket is there and takes the key.
-        let nothing = bucket.prefix.clone().join("is-it-there");
-        match bucket.objects.list(Some(&nothing)).next().await {
-            Some(Err(error)) => Err(bucket.error("cannot be used", &error)),
-            Some(Ok(_)) | None => Ok(bucket),
+        Ok(Self { objects, prefix, shown: address.shown() })
+    }
+
+    /// Looks whether it is there and takes the key.
+    pub async fn probe(&self) -> Result<(), ArtifactError> {
+        // There is nothing of that name, and the answer says the rest.
+        let nothing = self.prefix.clone().join("is-it-there");
+        match self.objects.list(Some(&nothing)).next().await {
+            Some(Err(error)) => Err(self.error("cannot be used", &error)),
+            Some(Ok(_)) | None => Ok(()),
         }
     }
 

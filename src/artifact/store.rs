@@ -83,21 +83,32 @@ pub(super) enum Place {
 }
 
 impl ArtifactStore {
-    /// Opens the store, making the folder. A bucket is asked whether it is there and takes the key.
+    /// Opens the store, making the folder. A bucket is not asked anything yet: history can be read while it is down.
     ///
     /// # Errors
-    /// If the folder cannot be made, the settings make no sense, or the bucket cannot be used.
-    pub async fn open(settings: &ArtifactSettings) -> Result<Self, ArtifactError> {
-        Self::open_on(settings, Disk::default()).await
+    /// If the folder cannot be made, or the settings make no sense.
+    pub fn open(settings: &ArtifactSettings) -> Result<Self, ArtifactError> {
+        Self::open_on(settings, Disk::default())
+    }
+
+    /// Looks whether the store can be used.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Remote`] if a bucket does not answer, is not there, or refuses the key.
+    pub async fn probe(&self) -> Result<(), ArtifactError> {
+        match &self.place {
+            Place::Folder(_) => Ok(()),
+            Place::S3(bucket) => bucket.probe().await,
+        }
     }
 
     /// The same, on a disk whose steps a test sees.
-    pub(crate) async fn open_on(settings: &ArtifactSettings, disk: Disk) -> Result<Self, ArtifactError> {
+    pub(crate) fn open_on(settings: &ArtifactSettings, disk: Disk) -> Result<Self, ArtifactError> {
         let folder = settings.folder.clone();
         let spool = folder.join("spool");
         std::fs::create_dir_all(&spool).map_err(ArtifactError::io(format!("cannot make {}", spool.display())))?;
         let place = match &settings.url {
-            Some(url) => Place::S3(Bucket::open(url, &settings.instance, &settings.environment).await?),
+            Some(url) => Place::S3(Bucket::open(url, &settings.instance, &settings.environment)?),
             None => Place::Folder(Folder::open(&folder, disk)?),
         };
         Ok(Self { place, spool, lock: folder.join("lock") })

@@ -17,7 +17,7 @@ use crate::runner::TarStream;
 async fn store() -> (TempDir, Arc<ArtifactStore>) {
     let folder = tempfile::tempdir().unwrap();
     let settings = ArtifactSettings::folder(folder.path().join("artifacts"));
-    let store = ArtifactStore::open(&settings).await.unwrap();
+    let store = ArtifactStore::open(&settings).unwrap();
     (folder, Arc::new(store))
 }
 
@@ -292,8 +292,7 @@ async fn nothing_is_swept_from_under_its_new_user() {
     for file in &made.files {
         age(&folder, &file.digest, 30);
     }
-    let other =
-        Arc::new(ArtifactStore::open(&ArtifactSettings::folder(folder.path().join("artifacts"))).await.unwrap());
+    let other = Arc::new(ArtifactStore::open(&ArtifactSettings::folder(folder.path().join("artifacts"))).unwrap());
     let wanted: Vec<(Digest, u64)> = made.files.iter().map(|file| (file.digest, file.size)).collect();
     let asked = wanted.clone();
     let finder = tokio::task::spawn_blocking(move || store.present(&asked).unwrap());

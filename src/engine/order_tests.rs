@@ -108,7 +108,7 @@ async fn no_row_names_what_a_power_cut_would_take() {
             *looks.lock().unwrap() += 1;
         }))
     };
-    let artifacts = Arc::new(ArtifactStore::open_on(&ArtifactSettings::folder(folder.clone()), disk).await.unwrap());
+    let artifacts = Arc::new(ArtifactStore::open_on(&ArtifactSettings::folder(folder.clone()), disk).unwrap());
     let runners = Runners::new(&paths, &store.instance).unwrap();
     let engine = Arc::new(Engine { paths, store: Arc::clone(&store), artifacts, runners });
 

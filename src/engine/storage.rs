@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::EngineError;
 use super::paths::Paths;
-use crate::artifact::{ArtifactSettings, ArtifactStore, Environment};
+use crate::artifact::{ArtifactError, ArtifactSettings, ArtifactStore, Environment};
 use crate::store::{Store, StoreError, builds, settings};
 
 /// Names a bucket for a new data folder: `s3://bucket/prefix?endpoint=http://host:9000`.
@@ -30,9 +30,11 @@ pub async fn open(paths: &Paths, store: &Arc<Store>) -> Result<Arc<ArtifactStore
     let url = (now != HERE).then(|| now.to_owned());
     let settings =
         ArtifactSettings { url, instance: store.instance.clone(), folder: paths.artifacts(), environment: variables() };
-    let opened = ArtifactStore::open(&settings).await.map_err(|error| EngineError::Artifact(error.to_string()))?;
+    let wrong = |error: ArtifactError| EngineError::Artifact(error.to_string());
+    let opened = ArtifactStore::open(&settings).map_err(wrong)?;
     if settled.is_none() {
-        // Only now that it was seen to work: a wrong address is not remembered.
+        // Only when it was seen to work: a wrong address is not remembered.
+        opened.probe().await.map_err(wrong)?;
         let mine = now.to_owned();
         let settled = store.write(move |tx| settings::get_or_make(tx, SETTING, &mine)).await?;
         check(paths, &settled, now)?;

@@ -36,7 +36,7 @@ impl Place {
 
     async fn take(&self, folder: &str) -> Result<SourceTree, SourceError> {
         let settings = ArtifactSettings::folder(self.root.path().join("artifacts"));
-        let store = Arc::new(ArtifactStore::open(&settings).await.unwrap());
+        let store = Arc::new(ArtifactStore::open(&settings).unwrap());
         let folder = self.root.path().join("tree").join(folder).canonicalize().unwrap();
         snapshot(&folder, &store, &self.root.path().join("cache"), &folder.join("left-out")).await
     }
