@@ -136,23 +136,29 @@ mod tests {
 
     #[test]
     fn addresses_are_read() {
-        let check = |text: &str, expected: Result<(&str, &str, Option<&str>, Option<&str>, bool), &str>| match (
-            Address::parse(text),
-            expected,
-        ) {
-            (Ok(found), Ok((bucket, prefix, endpoint, region, virtual_host))) => {
-                assert_eq!((found.bucket.as_str(), found.prefix.as_str()), (bucket, prefix));
-                assert_eq!((found.endpoint.as_deref(), found.region.as_deref()), (endpoint, region));
-                assert_eq!(found.virtual_host, virtual_host);
-            }
+        let check = |text: &str, expected: Result<Address, &str>| match (Address::parse(text), expected) {
+            (Ok(found), Ok(address)) => assert_eq!(found, address),
             (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
             (found, _) => panic!("{text}: {found:?}"),
         };
-        check("s3://models", Ok(("models", "", None, None, false)));
-        check("s3://models/team/a/", Ok(("models", "team/a", None, None, false)));
+        let plain = Address {
+            bucket: "models".to_owned(),
+            prefix: String::new(),
+            endpoint: None,
+            region: None,
+            virtual_host: false,
+        };
+        check("s3://models", Ok(plain.clone()));
+        check("s3://models/team/a/", Ok(Address { prefix: "team/a".to_owned(), ..plain }));
         check(
             "s3://models/a?endpoint=http://127.0.0.1:9000/&region=eu-1&style=virtual-host",
-            Ok(("models", "a", Some("http://127.0.0.1:9000"), Some("eu-1"), true)),
+            Ok(Address {
+                bucket: "models".to_owned(),
+                prefix: "a".to_owned(),
+                endpoint: Some("http://127.0.0.1:9000".to_owned()),
+                region: Some("eu-1".to_owned()),
+                virtual_host: true,
+            }),
         );
         check("s3:///a", Err("is not `s3://bucket/prefix`"));
         check("https://models/a", Err("is not `s3://bucket/prefix`"));

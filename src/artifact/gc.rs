@@ -3,7 +3,8 @@
 //! Who needs something is told by roots: manifests that rows name. What is young is kept whoever needs it: a build that runs
 //! has it in hand, and its row is still to come. Safe beside other processes, because
 //!
-//! - whoever stores a content that is there already, or finds that it is there, makes it young first (unless it is);
+//! - whoever stores a content that is there already, or finds that it is there, makes it young first (unless it is). In a bucket
+//!   that is done by storing it again, and whoever only finds it must have it from a row;
 //! - that happens under a shared lock, and a clean-up looks at the age once more and removes under the exclusive one: so the
 //!   other either sees that the content is gone, and stores it, or has made it young in time;
 //! - rows are read before the files are listed: what was stored since is young.
@@ -76,30 +77,26 @@ impl ArtifactStore {
         Ok(marked)
     }
 
-    /// Removes what is not marked and not younger than `age` (at least [`YOUNGEST`]); with `dry` only tells.
+    /// Removes what is not marked and not younger than `age` (at least [`YOUNGEST`], in a bucket a day).
     ///
     /// # Errors
     /// The store's. What has been removed until then stays removed.
     pub async fn sweep(self: &Arc<Self>, marked: Marked, age: Duration, how: Sweep) -> Result<Swept, ArtifactError> {
-        let (store, age) = (Arc::clone(self), age.max(YOUNGEST));
+        let store = Arc::clone(self);
         blocking(move || {
-            let mut swept = Swept::default();
+            let least = match &store.place {
+                Place::Folder(_) => YOUNGEST,
+                Place::S3(_) => s3::YOUNGEST,
+            };
+            let mut sweeper =
+                Sweeper { lock: &store.lock, live: &marked.live, age: age.max(least), how, swept: Swept::default() };
             match &store.place {
-                Place::Folder(folder) => sweep_folder(folder, &store.lock, &marked.live, age, how, &mut swept)?,
-                Place::S3(bucket) => {
-                    Handle::current().block_on(sweep_bucket(
-                        bucket,
-                        &store.lock,
-                        &marked.live,
-                        age,
-                        how,
-                        &mut swept,
-                    ))?;
-                }
+                Place::Folder(folder) => sweeper.folder(folder)?,
+                Place::S3(bucket) => Handle::current().block_on(sweeper.bucket(bucket))?,
             }
             // What a process that died had on its way.
-            sweep_flat(&store.spool, age, how, &mut swept)?;
-            Ok(swept)
+            sweeper.leftovers(&store.spool)?;
+            Ok(sweeper.swept)
         })
         .await
     }
@@ -114,93 +111,101 @@ pub enum Sweep {
     Tell,
 }
 
-fn sweep_folder(
-    folder: &Folder,
-    lock: &Path,
-    live: &HashSet<Digest>,
+/// A clean-up that goes on.
+struct Sweeper<'a> {
+    lock: &'a Path,
+    live: &'a HashSet<Digest>,
     age: Duration,
     how: Sweep,
-    swept: &mut Swept,
-) -> Result<(), ArtifactError> {
-    for head in names(&folder.blobs())? {
-        let inside = folder.blobs().join(&head);
-        let mut dead = Vec::new();
-        for tail in names(&inside)? {
-            // What is not named by a digest is not ours, and left alone.
-            let Ok(digest) = format!("{head}{tail}").parse::<Digest>() else { continue };
-            if live.contains(&digest) {
-                swept.kept += 1;
-            } else {
-                dead.push(inside.join(tail));
-            }
-        }
-        if dead.is_empty() {
-            continue;
-        }
-        let _lock = lock_file(lock, FlockArg::LockExclusive)?;
-        for path in dead {
-            remove_old(&path, age, how, swept)?;
-        }
-    }
-    sweep_flat(&folder.root.join("damaged"), age, how, swept)
+    swept: Swept,
 }
 
-async fn sweep_bucket(
-    bucket: &Bucket,
-    lock: &Path,
-    live: &HashSet<Digest>,
-    age: Duration,
-    how: Sweep,
-    swept: &mut Swept,
-) -> Result<(), ArtifactError> {
-    let mut all = bucket.list();
-    while let Some((digest, meta)) = all.try_next().await? {
-        if live.contains(&digest) {
-            swept.kept += 1;
-        } else if s3::is_young(&meta, age) {
-            swept.young += 1;
-        } else if how == Sweep::Tell {
-            swept.remove(meta.size);
-        } else {
-            let lock = lock.to_owned();
-            let _lock = blocking(move || lock_file(&lock, FlockArg::LockExclusive)).await?;
-            match bucket.head(&digest).await? {
-                Some(meta) if !s3::is_young(&meta, age) => {
-                    bucket.remove(&digest).await?;
-                    swept.remove(meta.size);
+impl Sweeper<'_> {
+    fn folder(&mut self, folder: &Folder) -> Result<(), ArtifactError> {
+        for head in names(&folder.blobs())? {
+            let inside = folder.blobs().join(&head);
+            let mut dead = Vec::new();
+            for tail in names(&inside)? {
+                // What is not named by a digest is not ours, and left alone.
+                let Ok(digest) = format!("{head}{tail}").parse::<Digest>() else { continue };
+                if self.live.contains(&digest) {
+                    self.swept.kept += 1;
+                } else {
+                    dead.push(inside.join(tail));
                 }
-                Some(_) => swept.young += 1,
-                None => {}
+            }
+            if dead.is_empty() {
+                continue;
+            }
+            let _lock = lock_file(self.lock, FlockArg::LockExclusive)?;
+            for path in dead {
+                match self.remove_old(&path)? {
+                    Looked::Removed(bytes) => self.swept.remove(bytes),
+                    Looked::Young => self.swept.young += 1,
+                    Looked::Gone => {}
+                }
             }
         }
+        self.leftovers(&folder.root.join("damaged"))
     }
-    Ok(())
+
+    async fn bucket(&mut self, bucket: &Bucket) -> Result<(), ArtifactError> {
+        let mut all = bucket.list();
+        while let Some((digest, meta)) = all.try_next().await? {
+            if self.live.contains(&digest) {
+                self.swept.kept += 1;
+            } else if s3::is_young(&meta, self.age) {
+                self.swept.young += 1;
+            } else if self.how == Sweep::Tell {
+                self.swept.remove(meta.size);
+            } else {
+                let lock = self.lock.to_owned();
+                let _lock = blocking(move || lock_file(&lock, FlockArg::LockExclusive)).await?;
+                match bucket.head(&digest).await? {
+                    Some(meta) if !s3::is_young(&meta, self.age) => {
+                        bucket.remove(&digest).await?;
+                        self.swept.remove(meta.size);
+                    }
+                    Some(_) => self.swept.young += 1,
+                    None => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Old files that nobody came back for. Young ones are on their way, or there for a look: they are not counted.
+    fn leftovers(&mut self, folder: &Path) -> Result<(), ArtifactError> {
+        for name in names(folder)? {
+            if let Looked::Removed(bytes) = self.remove_old(&folder.join(name))? {
+                self.swept.remove(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_old(&self, path: &Path) -> Result<Looked, ArtifactError> {
+        let Ok(meta) = path.symlink_metadata() else { return Ok(Looked::Gone) };
+        if is_young(&meta, self.age) {
+            return Ok(Looked::Young);
+        }
+        if self.how == Sweep::Remove {
+            match std::fs::remove_file(path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Looked::Gone),
+                Err(error) => return Err(ArtifactError::io(format!("cannot remove {}", path.display()))(error)),
+            }
+        }
+        Ok(Looked::Removed(meta.len()))
+    }
 }
 
-/// Old files of a folder that has no folders.
-fn sweep_flat(folder: &Path, age: Duration, how: Sweep, swept: &mut Swept) -> Result<(), ArtifactError> {
-    for name in names(folder)? {
-        // Young ones are on their way, or there for a look: nobody needs to know.
-        let mut found = Swept::default();
-        remove_old(&folder.join(name), age, how, &mut found)?;
-        swept.removed += found.removed;
-        swept.bytes += found.bytes;
-    }
-    Ok(())
-}
-
-fn remove_old(path: &Path, age: Duration, how: Sweep, swept: &mut Swept) -> Result<(), ArtifactError> {
-    // Gone meanwhile is what was wanted.
-    let Ok(meta) = path.symlink_metadata() else { return Ok(()) };
-    if is_young(&meta, age) {
-        swept.young += 1;
-        return Ok(());
-    }
-    if how == Sweep::Remove {
-        std::fs::remove_file(path).map_err(ArtifactError::io(format!("cannot remove {}", path.display())))?;
-    }
-    swept.remove(meta.len());
-    Ok(())
+/// What became of a file.
+enum Looked {
+    /// It is removed, or would be. Its bytes.
+    Removed(u64),
+    Young,
+    Gone,
 }
 
 /// The names in a folder; none if it is not there.

@@ -31,6 +31,7 @@ pub use store::{ArtifactSettings, ArtifactStore, Environment};
 pub use tree::{Part, workspace};
 
 pub(crate) use batch::Batch;
+pub(crate) use store::Reliance;
 pub(crate) use tree::clean_path;
 
 /// What can go wrong. The variants differ because callers act differently.

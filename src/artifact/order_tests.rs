@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::disk::{Disk, Step};
 use super::manifest::{Digest, Manifest};
-use super::{ArtifactSettings, ArtifactStore, Batch, Caps};
+use super::{ArtifactSettings, ArtifactStore, Batch, Caps, Reliance};
 
 /// What is where, as far as a power cut would leave it.
 #[derive(Debug, Default)]
@@ -124,7 +124,7 @@ async fn what_another_process_only_just_placed_is_synced_by_who_relies_on_it() {
     for digest in [digest, other] {
         model.lock().unwrap().names.insert(path(folder.path(), &digest), false);
     }
-    assert_eq!(store.present(&[(digest, 5)]).unwrap(), [true]);
+    assert_eq!(store.present(&[(digest, 5)], Reliance::New).unwrap(), [true]);
     assert!(model.lock().unwrap().keeps(&path(folder.path(), &digest)));
     assert!(!model.lock().unwrap().keeps(&path(folder.path(), &other)));
     let mut batch = Batch::new(&store);
@@ -141,6 +141,6 @@ async fn a_batch_that_is_dropped_leaves_nothing() {
     let mut batch = Batch::new(&store);
     let digest = batch.put_bytes(b"x".to_vec()).unwrap();
     drop(batch);
-    assert_eq!(store.present(&[(digest, 1)]).unwrap(), [false]);
+    assert_eq!(store.present(&[(digest, 1)], Reliance::New).unwrap(), [false]);
     assert_eq!(std::fs::read_dir(store.spool()).unwrap().count(), 0);
 }

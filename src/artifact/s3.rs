@@ -18,12 +18,16 @@ use tokio::task::JoinSet;
 
 use super::ArtifactError;
 use super::address::{Address, from_file};
-use super::folder::{FRESH, lock_file};
+use super::folder::lock_file;
 use super::manifest::Digest;
-use super::store::Environment;
+use super::store::{Environment, Reliance};
 
 /// Requests at once: most of their time is waiting.
 pub(super) const AT_ONCE: usize = 16;
+/// What was written this lately need not be written again to be young. Longer than in a folder: it costs an upload.
+const FRESH: Duration = Duration::from_secs(12 * 3600);
+/// The least age that a clean-up of a bucket may ask for, for the same reason.
+pub(super) const YOUNGEST: Duration = Duration::from_secs(24 * 3600);
 /// A part of a large upload, and how many at once.
 const PART: usize = 8 << 20;
 const PARTS: usize = 4;
@@ -112,6 +116,14 @@ impl Bucket {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.error("cannot look for a file", &error)),
         }
+    }
+
+    /// Whether a blob is there with this size, and can be relied on.
+    pub async fn has(&self, digest: &Digest, size: u64, reliance: Reliance) -> Result<bool, ArtifactError> {
+        Ok(self.head(digest).await?.is_some_and(|meta| match reliance {
+            Reliance::Named => meta.size == size,
+            Reliance::New => meta.size == size && is_young(&meta, FRESH),
+        }))
     }
 
     /// Whether a blob has to be written. One that is there for long is written again, so that no clean-up takes it before its new

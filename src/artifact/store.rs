@@ -75,6 +75,15 @@ pub struct ArtifactStore {
     pub(super) lock: PathBuf,
 }
 
+/// Who wants to rely on a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reliance {
+    /// Somebody who found it by a row that names it: a clean-up sees that row too.
+    Named,
+    /// Somebody whose row is still to come.
+    New,
+}
+
 /// Where the blobs are.
 #[derive(Debug)]
 pub(super) enum Place {
@@ -128,15 +137,16 @@ impl ArtifactStore {
         let blobs: Vec<FileEntry> = files.into_iter().filter(|file| file.link.is_none()).collect();
         let wanted: Vec<(Digest, u64)> = blobs.iter().map(|file| (file.digest, file.size)).collect();
         let store = Arc::clone(self);
-        let present = blocking(move || store.present(&wanted)).await?;
+        let present = blocking(move || store.present(&wanted, Reliance::Named)).await?;
         Ok(blobs.iter().zip(present).find(|(_, present)| !present).map(|(file, _)| file.described()))
     }
 
-    /// Which of these are there, with these sizes, and can be relied on. Blocking.
+    /// Which of these are there with these sizes, and will stay. What is in a folder is made young for that; what is old in a
+    /// bucket counts as absent to a [`Reliance::New`], since it can only be made young by storing it again. Blocking.
     ///
     /// # Errors
     /// The store's.
-    pub(crate) fn present(&self, wanted: &[(Digest, u64)]) -> Result<Vec<bool>, ArtifactError> {
+    pub(crate) fn present(&self, wanted: &[(Digest, u64)], reliance: Reliance) -> Result<Vec<bool>, ArtifactError> {
         match &self.place {
             Place::Folder(folder) => {
                 let mut present = Vec::with_capacity(wanted.len());
@@ -152,9 +162,8 @@ impl ArtifactStore {
                 Ok(present)
             }
             Place::S3(bucket) => Handle::current().block_on(async {
-                let looks = stream::iter(wanted.to_vec()).map(|(digest, size)| async move {
-                    Ok(bucket.head(&digest).await?.is_some_and(|meta| meta.size == size))
-                });
+                let looks = stream::iter(wanted.to_vec())
+                    .map(|(digest, size)| async move { bucket.has(&digest, size, reliance).await });
                 looks.buffered(AT_ONCE).collect::<Vec<_>>().await.into_iter().collect()
             }),
         }

@@ -11,7 +11,7 @@ use tar::EntryType;
 use tempfile::TempDir;
 
 use super::manifest::{Digest, Manifest};
-use super::{ArtifactError, ArtifactSettings, ArtifactStore, Caps, Marked, Names, Sweep, split_glob, tar_of};
+use super::{ArtifactError, ArtifactSettings, ArtifactStore, Caps, Marked, Names, Reliance, Sweep, split_glob, tar_of};
 use crate::runner::TarStream;
 
 async fn store() -> (TempDir, Arc<ArtifactStore>) {
@@ -258,7 +258,7 @@ async fn what_nobody_needs_is_swept_up_when_it_is_old() {
     assert_eq!(swept, told);
     assert_eq!(store.missing(&live).await.unwrap(), None);
     assert!(store.manifest(&old).await.is_err());
-    assert!(store.present(&[(young.files[0].digest, 5)]).unwrap()[0]);
+    assert!(store.present(&[(young.files[0].digest, 5)], Reliance::New).unwrap()[0]);
     let again = store.sweep(mark().await, day, Sweep::Remove).await.unwrap();
     assert_eq!((again.removed, again.kept, again.young), (0, 3, 1));
     // Whatever age is asked for.
@@ -275,11 +275,11 @@ async fn whoever_finds_an_old_file_makes_it_young() {
     for digest in &digests {
         age(&folder, digest, 30);
     }
-    assert!(store.present(&[(digests[0], 5)]).unwrap()[0]);
+    assert!(store.present(&[(digests[0], 5)], Reliance::New).unwrap()[0]);
     take_into(&store, &[("x", b"stored")]).await;
     let swept = store.sweep(Marked::default(), Duration::from_secs(24 * 3600), Sweep::Remove).await.unwrap();
     assert_eq!((swept.removed, swept.young), (1, 2));
-    assert!(!store.present(&[(digests[2], 4)]).unwrap()[0]);
+    assert!(!store.present(&[(digests[2], 4)], Reliance::New).unwrap()[0]);
 }
 
 /// Two processes, as far as the disk can tell: one finds files while the other sweeps them up. What one found is there after.
@@ -295,7 +295,7 @@ async fn nothing_is_swept_from_under_its_new_user() {
     let other = Arc::new(ArtifactStore::open(&ArtifactSettings::folder(folder.path().join("artifacts"))).unwrap());
     let wanted: Vec<(Digest, u64)> = made.files.iter().map(|file| (file.digest, file.size)).collect();
     let asked = wanted.clone();
-    let finder = tokio::task::spawn_blocking(move || store.present(&asked).unwrap());
+    let finder = tokio::task::spawn_blocking(move || store.present(&asked, Reliance::New).unwrap());
     let sweep = other.sweep(Marked::default(), Duration::from_secs(24 * 3600), Sweep::Remove);
     let (found, swept) = tokio::join!(finder, sweep);
     let (found, swept) = (found.unwrap(), swept.unwrap());

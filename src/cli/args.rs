@@ -352,7 +352,7 @@ pub struct GcArgs {
     /// Tell what would be removed, and remove nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Keep artifacts that are younger, whoever needs them; at least 2h, since builds that run have some in hand
+    /// Keep artifacts that are younger, whoever needs them; at least 2h (in a bucket 24h), since builds that run have some in hand
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = min_age)]
     pub min_age: std::time::Duration,
     /// Print JSON

@@ -12,7 +12,7 @@ use ignore::overrides::OverrideBuilder;
 use super::SourceError;
 use super::cache::{Stat, StatCache};
 use crate::artifact::manifest::{Digest, FileEntry, Manifest};
-use crate::artifact::{self, ArtifactStore, Batch};
+use crate::artifact::{self, ArtifactStore, Batch, Reliance};
 
 /// From this size on a file is named: data of that size is better kept elsewhere.
 const LARGE: u64 = 2 << 30;
@@ -85,8 +85,12 @@ pub(super) fn take(
     let mut files = Vec::with_capacity(paths.len());
     let found = look(folder, paths, &cache, &mut files, warnings)?;
     let known: Vec<(Digest, u64)> = found.iter().filter_map(|file| Some((file.known?, file.meta.len()))).collect();
-    let there: HashSet<Digest> =
-        known.iter().zip(store.present(&known)?).filter(|(_, there)| *there).map(|((digest, _), _)| *digest).collect();
+    let there: HashSet<Digest> = known
+        .iter()
+        .zip(store.present(&known, Reliance::New)?)
+        .filter(|(_, there)| *there)
+        .map(|((digest, _), _)| *digest)
+        .collect();
     let mut batch = Batch::new(store);
     for file in found {
         let (digest, stat) = match file.known.filter(|digest| there.contains(digest)) {
