@@ -98,7 +98,7 @@ impl Bucket {
         // There is nothing of that name, and the answer says the rest.
         let nothing = self.prefix.clone().join("is-it-there");
         match self.objects.list(Some(&nothing)).next().await {
-            Some(Err(error)) => Err(self.error("cannot be used", &error)),
+            Some(Err(error)) => Err(self.error("cannot keep artifacts", &error)),
             Some(Ok(_)) | None => Ok(()),
         }
     }
@@ -194,7 +194,7 @@ impl Bucket {
         let ours = move |found: object_store::Result<ObjectMeta>| {
             let found = match found {
                 Ok(meta) => named(&meta.location).map(|digest| Ok((digest, meta))),
-                Err(error) => Some(Err(bucket.error("cannot list its files", &error))),
+                Err(error) => Some(Err(bucket.error("cannot list the files", &error))),
             };
             futures_util::future::ready(found)
         };
@@ -218,7 +218,7 @@ impl Bucket {
         } else {
             last(error)
         };
-        ArtifactError::Remote { what: format!("artifact store: {} {doing}", self.shown), why }
+        ArtifactError::Remote { what: format!("{doing} in {}", self.shown), why }
     }
 }
 
