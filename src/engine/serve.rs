@@ -10,13 +10,13 @@ use super::companion::{self, Companion, CompanionSpec};
 use super::drive::Build;
 use super::environment;
 use super::kind::plain;
-use super::port;
 use super::runners::name_for;
 use super::workspace;
 use crate::artifact::manifest::Manifest;
 use crate::build::status::FailureKind;
 use crate::ids::StageName;
 use crate::pipeline::types::{Kind, Network, Serve, ServeApp, ServePort, Service};
+use crate::runner::ports;
 use crate::runner::spec::{Command, Join, UnitName, UnitSpec};
 use crate::runner::{Pull, Runner, UnitStatus};
 
@@ -111,7 +111,7 @@ async fn port(attempt: &mut Attempt, runner: &dyn Runner, serve: &Serve) -> Resu
             }
             let until = tokio::time::Instant::now() + PORT_PATIENCE;
             let mut told = false;
-            while let Some(user) = port::user_of(port) {
+            while let Some(user) = ports::user_of(port) {
                 let text = format!("port {port} is used by {user}; waiting for it (`port: auto` picks a free one)");
                 if tokio::time::Instant::now() >= until {
                     return Err(Halt::failed(FailureKind::Serve, format!("port {port} is used by {user}")));

@@ -1,16 +1,17 @@
 //! `promote`: gathers the evidence, has it judged, and makes the verdict true: decision, deployment, or nothing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::attempt::{Attempt, Good, Halt};
 use super::super::companion::{self, CompanionSpec};
+use super::super::deployments::{self as deployments_of, Right};
 use super::super::evidence;
+use super::super::notice::{Notice, tell};
 use super::super::serve::{self, Place};
-use super::super::{now, workspace};
+use super::super::{now, unit, workspace};
 use super::plain;
-use crate::build::status::FailureKind;
-use crate::deploy::{self, DeploySpec, Deployer};
+use crate::build::status::{CancelReason, FailureKind};
+use crate::deploy::{self, Author, DeploySpec};
 use crate::judge::promote::{Judgement, Verdict};
 use crate::load::checks::run_checks;
 use crate::load::probe;
@@ -66,7 +67,10 @@ impl From<Halt> for Decided {
 /// An interrupted promotion is not judged again by itself. If its decision was stored, what follows from it is finished.
 async fn take_up(attempt: &mut Attempt, spec: &Promote) -> Result<Good, Halt> {
     let (id, node) = (attempt.cx.build.id, attempt.cx.node().key.clone());
-    let store = &attempt.cx.build.engine.store;
+    let port = if let Deploy::Replace { port } = spec.deploy { Some(port) } else { None };
+    // First of all: another process may just be finishing it, or taking it back.
+    let _right = right(attempt, &spec.model, port).await?;
+    let store = Arc::clone(&attempt.cx.build.engine.store);
     let decision = store.read(move |db| models::decision_of(db, id, &node)).await.map_err(Halt::internal)?;
     let Some(decision) = decision else {
         return Err(Halt::Interrupted(
@@ -81,9 +85,11 @@ async fn take_up(attempt: &mut Attempt, spec: &Promote) -> Result<Good, Halt> {
     attempt.reports.insert("judgement".to_owned(), report);
     if decision.verdict == "promoted" && matches!(spec.deploy, Deploy::Replace { .. }) {
         let open = store.read(deployments::open).await.map_err(Halt::internal)?;
-        let wanted = |row: &DeploymentRow| row.model == spec.model && row.version == decision.candidate;
-        if let Some(row) = open.into_iter().rev().find(wanted) {
-            deploy_or_go_back(attempt, decision.champion, row).await?;
+        let wanted = |row: &DeploymentRow| {
+            row.model == spec.model && row.version == decision.candidate && row.status == DeploymentStatus::Starting
+        };
+        if let Some(row) = open.into_iter().find(wanted) {
+            finish_deployment(attempt, &row, Some(decision.champion)).await?;
         }
     }
     if decision.verdict == "rolled-back" || decision.verdict == "error" {
@@ -136,6 +142,14 @@ async fn decide(
             spec.model, case.candidate.version
         ));
     }
+    let port = match &spec.deploy {
+        Deploy::Replace { port } => Some(*port),
+        Deploy::None => None,
+    };
+    let _right = right(attempt, &spec.model, port).await?;
+    if let Some(port) = port {
+        put_in_order(attempt, &spec.model, port).await?;
+    }
     let deployment = match &spec.deploy {
         Deploy::Replace { port }
             if (promoted && !held) || must_serve_again(attempt, judgement, case, *port).await? =>
@@ -170,11 +184,8 @@ async fn decide(
     };
     if let (Some(row), Some(id)) = (deployment, id) {
         let row = DeploymentRow { id, ..row };
-        if promoted {
-            deploy_or_go_back(attempt, case.champion.as_ref().map(|champion| champion.version), row).await?;
-        } else {
-            finish_deployment(attempt, &row).await?;
-        }
+        let before = case.champion.as_ref().map(|champion| champion.version);
+        finish_deployment(attempt, &row, promoted.then_some(before)).await?;
     }
     Ok(())
 }
@@ -202,29 +213,6 @@ async fn must_serve_again(
     }
     attempt.log.note("the champion does not serve: deploying it again");
     Ok(true)
-}
-
-/// A promotion whose deployment fails is taken back: the champion is what serves.
-async fn deploy_or_go_back(attempt: &mut Attempt, before: Option<u64>, row: DeploymentRow) -> Result<(), Halt> {
-    let Err(halt) = finish_deployment(attempt, &row).await else { return Ok(()) };
-    let back = Promotion {
-        model: row.model.clone(),
-        candidate: before.unwrap_or(row.version),
-        champion: Some(row.version),
-        verdict: if before.is_some() { "rolled-back" } else { "error" }.to_owned(),
-        actor: "pipeline".to_owned(),
-        stage: Some((attempt.cx.build.id, attempt.cx.node().key.clone())),
-        evidence: serde_json::json!({ "reason": "its deployment failed" }),
-        at: now(),
-    };
-    let first = before.is_none();
-    let model = row.model.clone();
-    let undo = attempt.cx.build.engine.store.write(move |tx| {
-        models::decide(tx, &back)?;
-        if first { models::clear_champion(tx, &model) } else { Ok(()) }
-    });
-    undo.await.map_err(Halt::internal)?;
-    Err(halt)
 }
 
 /// Starts the candidate on a private port, waits until it is ready, and has it pass the checks of the stages before.
@@ -319,21 +307,69 @@ fn row(attempt: &Attempt, spec: &Promote, version: u64, port: u16, deploy: &Depl
     })
 }
 
-async fn finish_deployment(attempt: &mut Attempt, row: &DeploymentRow) -> Result<(), Halt> {
-    let engine = &attempt.cx.build.engine;
-    let runner = engine.runners.named(&row.runner).await.map_err(Halt::internal)?;
-    let deployer = Deployer {
-        store: Arc::clone(&engine.store),
-        artifacts: Arc::clone(&engine.artifacts),
-        runner,
-        secrets: secrets(attempt),
-        now,
+/// Makes what was decided true. A promotion whose deployment fails is taken back: the champion is what serves.
+async fn finish_deployment(
+    attempt: &mut Attempt,
+    row: &DeploymentRow,
+    promoted_over: Option<Option<u64>>,
+) -> Result<(), Halt> {
+    let build = &attempt.cx.build;
+    let author =
+        Author { actor: "pipeline".to_owned(), stage: Some((build.id, attempt.cx.node().key.clone())) };
+    let deployer = deployments_of::deployer(&build.engine, build.secrets.0.clone());
+    let done = match promoted_over {
+        Some(before) => deployer.make_true(row, before, &author).await,
+        None => deployer.take_port(row).await,
     };
-    deployer.take_port(row).await.map_err(|error| Halt::failed(FailureKind::Promote, error.to_string()))?;
+    done.map_err(|error| Halt::failed(FailureKind::Promote, error.to_string()))?;
     attempt.log.note(&format!("version {} of `{}` serves on port {}", row.version, row.model, row.port));
     Ok(())
 }
 
-fn secrets(attempt: &Attempt) -> BTreeMap<String, String> {
-    attempt.cx.build.secrets.0.clone()
+/// The right to change what serves the model. Waiting for it ends with the build.
+async fn right(attempt: &mut Attempt, model: &str, port: Option<u16>) -> Result<Right, Halt> {
+    let engine = Arc::clone(&attempt.cx.build.engine);
+    let holder = format!("build {}", attempt.cx.build.id);
+    let mut stop = attempt.cx.stop.clone();
+    let mut said = Vec::new();
+    let taken = {
+        let wait = Right::take(&engine, model, port, &holder, |text| {
+            tell(
+                &attempt.cx.build.notices,
+                Notice::Progress { node: attempt.cx.node().key.clone(), text: text.to_owned() },
+            );
+            said.push(text.to_owned());
+        });
+        tokio::select! {
+            taken = wait => taken.map_err(Halt::internal),
+            stopped = unit::stopped(&mut stop, None) => {
+                Err(Halt::Cancelled(stopped.unwrap_or(CancelReason::Kill)))
+            }
+        }
+    };
+    for text in said {
+        attempt.log.note(&text);
+    }
+    taken
+}
+
+/// Finishes what an interrupted process left of this model's deployments, and refuses a port that serves another model.
+async fn put_in_order(attempt: &mut Attempt, model: &str, port: u16) -> Result<(), Halt> {
+    let engine = Arc::clone(&attempt.cx.build.engine);
+    let deployer = deployments_of::deployer(&engine, attempt.cx.build.secrets.0.clone());
+    for found in deployer.recover(model).await.map_err(Halt::internal)? {
+        attempt.log.note(&format!("an earlier deployment of version {} {}", found.version, found.what));
+    }
+    let open = engine.store.read(deployments::open).await.map_err(Halt::internal)?;
+    match open.iter().find(|row| row.port == port && row.model != model) {
+        None => Ok(()),
+        Some(other) => Err(Halt::failed(
+            FailureKind::Promote,
+            format!(
+                "port {port} serves model `{}` (version {}): deploy `{model}` on another port, or stop that one with \
+                 `orchestrator deployments stop {}`",
+                other.model, other.version, other.model
+            ),
+        )),
+    }
 }

@@ -161,6 +161,14 @@ impl Folder {
         self.file(STARTED).try_exists()
     }
 
+    /// Who its shim is, if that came so far as to say it.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn started(&self) -> io::Result<Option<Started>> {
+        read_json(&self.file(STARTED))
+    }
+
     /// How it ended, if it did and the shim could say so.
     ///
     /// # Errors
