@@ -13,6 +13,7 @@ use crate::engine::gc;
 /// The database's or the local runner's.
 pub async fn run(data: Option<&Path>, args: GcArgs) -> anyhow::Result<i32> {
     let engine = data::open(data).await?;
+    super::models::recover(&engine).await?;
     let mut all = BTreeMap::new();
     all.insert("local", gc::sweep(&engine, engine.runners.local().as_ref()).await?);
     match engine.runners.docker().await {

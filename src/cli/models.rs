@@ -185,6 +185,17 @@ async fn right(engine: &Arc<Engine>, model: &str) -> anyhow::Result<Right> {
     Ok(right)
 }
 
+/// Takes up deployments that an interrupted process left, and says what came of them.
+///
+/// # Errors
+/// The database's.
+pub async fn recover(engine: &Arc<Engine>) -> anyhow::Result<()> {
+    for found in of::recover(engine, |name| std::env::var(name).ok()).await? {
+        text::remark(&format!("version {} of `{}` {}", found.version, found.model, found.what));
+    }
+    Ok(())
+}
+
 /// What deploys, with the values that the environment has for these rows' secrets.
 fn deployer<'a>(engine: &Arc<Engine>, rows: impl IntoIterator<Item = &'a DeploymentRow>) -> Deployer {
     let names = rows.into_iter().flat_map(deploy::secret_names);

@@ -38,7 +38,8 @@ impl Deployer {
     pub(super) async fn exchange(&self, old: &DeploymentRow, new: &DeploymentRow) -> Result<(), String> {
         self.remove(old).await.map_err(|error| format!("version {} cannot be stopped: {error}", old.version))?;
         let runner = self.runner(new).await.map_err(|error| error.to_string())?;
-        let running = runner.status(&UnitName(new.unit.clone())).await.is_ok_and(|status| status == UnitStatus::Running);
+        let running =
+            runner.status(&UnitName(new.unit.clone())).await.is_ok_and(|status| status == UnitStatus::Running);
         if !runner.containers() && !running {
             free(new.port).await?;
         }

@@ -24,6 +24,8 @@ use crate::store::models::{self, Promotion};
 
 /// How often a candidate is judged again because the champion changed meanwhile.
 const JUDGE_AGAIN: u32 = 5;
+/// What a candidate came to that was better, but did not get through its trial or its deployment.
+const NOT_PROMOTED: &str = "not promoted";
 
 /// Runs it.
 ///
@@ -42,12 +44,23 @@ pub async fn run(attempt: &mut Attempt, spec: &Promote) -> Result<Good, Halt> {
         }
         if !attempt.cx.build.may_register() {
             attempt.log.note("a pull request's build promotes nothing");
+            if judgement.verdict == Verdict::Promoted {
+                came_to(attempt, NOT_PROMOTED);
+            }
             return Ok(Good::default());
         }
         match decide(attempt, spec, &case, &judgement).await {
-            Ok(()) => return finding(spec, &judgement),
+            Ok(word) => {
+                came_to(attempt, word);
+                return finding(spec, &judgement);
+            }
             Err(Decided::ChampionChanged(text)) => attempt.log.note(&format!("{text}: judging again")),
-            Err(Decided::Halt(halt)) => return Err(halt),
+            Err(Decided::Halt(halt)) => {
+                if judgement.verdict == Verdict::Promoted {
+                    came_to(attempt, NOT_PROMOTED);
+                }
+                return Err(halt);
+            }
         }
     }
     Err(Halt::failed(FailureKind::Promote, "the champion kept changing while the candidate was judged"))
@@ -83,16 +96,19 @@ async fn take_up(attempt: &mut Attempt, spec: &Promote) -> Result<Good, Halt> {
         report["summary"] = reason;
     }
     attempt.reports.insert("judgement".to_owned(), report);
+    came_to(attempt, &decision.verdict);
     if decision.verdict == "promoted" && matches!(spec.deploy, Deploy::Replace { .. }) {
         let open = store.read(deployments::open).await.map_err(Halt::internal)?;
         let wanted = |row: &DeploymentRow| {
             row.model == spec.model && row.version == decision.candidate && row.status == DeploymentStatus::Starting
         };
         if let Some(row) = open.into_iter().find(wanted) {
-            finish_deployment(attempt, &row, Some(decision.champion)).await?;
+            let finished = finish_deployment(attempt, &row, Some(decision.champion)).await;
+            finished.inspect_err(|_| came_to(attempt, NOT_PROMOTED))?;
         }
     }
     if decision.verdict == "rolled-back" || decision.verdict == "error" {
+        came_to(attempt, NOT_PROMOTED);
         return Err(Halt::failed(FailureKind::Promote, "the promotion was taken back, since its deployment failed"));
     }
     let judgement: Judgement = serde_json::from_value(decision.evidence).map_err(Halt::internal)?;
@@ -106,6 +122,13 @@ fn report(attempt: &mut Attempt, judgement: &Judgement) -> Result<(), Halt> {
     report["summary"] = serde_json::Value::String(summary);
     attempt.reports.insert("judgement".to_owned(), report);
     Ok(())
+}
+
+/// What was really decided, for the report's last line: a verdict is not yet a promotion.
+fn came_to(attempt: &mut Attempt, word: &str) {
+    if let Some(report) = attempt.reports.get_mut("judgement") {
+        report["outcome"] = serde_json::Value::String(word.to_owned());
+    }
 }
 
 /// The verdict with its reason, and a line for each condition.
@@ -133,7 +156,7 @@ async fn decide(
     spec: &Promote,
     case: &evidence::Case,
     judgement: &Judgement,
-) -> Result<(), Decided> {
+) -> Result<&'static str, Decided> {
     let promoted = judgement.verdict == Verdict::Promoted;
     let held = promoted && spec.approval_manual;
     if held {
@@ -187,7 +210,7 @@ async fn decide(
         let before = case.champion.as_ref().map(|champion| champion.version);
         finish_deployment(attempt, &row, promoted.then_some(before)).await?;
     }
-    Ok(())
+    Ok(verdict)
 }
 
 /// The champion is the candidate, and does not serve (any more): after a reboot, a stop, or another port.
@@ -243,6 +266,7 @@ async fn trial(attempt: &mut Attempt, port: u16) -> Result<DeploySpec, Halt> {
         workspace: Some(workspace::tar(&build, manifest).map_err(Halt::internal)?),
         ready: Some(serve.ready.clone()),
         log: build.engine.paths.serve_log(build.id, key, attempt.cx.attempt),
+        lock: None,
     };
     attempt.log.note(&format!("tries the candidate beside what serves on port {port} ({name})"));
     let candidate = companion::start(attempt, runner, spec).await?;
@@ -314,8 +338,7 @@ async fn finish_deployment(
     promoted_over: Option<Option<u64>>,
 ) -> Result<(), Halt> {
     let build = &attempt.cx.build;
-    let author =
-        Author { actor: "pipeline".to_owned(), stage: Some((build.id, attempt.cx.node().key.clone())) };
+    let author = Author { actor: "pipeline".to_owned(), stage: Some((build.id, attempt.cx.node().key.clone())) };
     let deployer = deployments_of::deployer(&build.engine, build.secrets.0.clone());
     let done = match promoted_over {
         Some(before) => deployer.make_true(row, before, &author).await,

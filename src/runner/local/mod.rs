@@ -41,9 +41,11 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
-use super::spec::{Command, UnitName, UnitSpec};
 use super::ports;
-use super::{FoundUnit, Listener, Output, PreparedImage, Progress, Pull, Runner, RunnerError, Signal, TarStream, UnitStatus};
+use super::spec::{Command, UnitName, UnitSpec};
+use super::{
+    FoundUnit, Listener, Output, PreparedImage, Progress, Pull, Runner, RunnerError, Signal, TarStream, UnitStatus,
+};
 use crate::pipeline::types::{ImageSource, Network, Resources};
 use environment::Host;
 use folder::{Description, Folder, Launch};
