@@ -5,12 +5,16 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::fcntl::{Flock, FlockArg};
+use orchestrator::runner::Runner;
+use orchestrator::runner::spec::{Command, UnitSpec};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 use crate::harness::{Place, ended, eventually};
 use crate::run::{healthy, players, promoting};
+use crate::runner_contract::{local_runner, spec};
 
 /// Kills of one test.
 const KILLS: usize = 24;
@@ -174,15 +178,60 @@ fn a_server_that_died_is_shown_and_restored() {
 }
 
 #[test]
-fn two_stages_with_one_fixed_port_take_turns() {
+fn a_fixed_port_of_serve_has_one_user_at_a_time() {
     let port = free_port();
     let pipeline = promoting("decision-tree", free_port());
     let (head, _) = pipeline.split_once("  promote:").unwrap();
-    let head = head.replace("port: auto", &format!("port: {port}"));
-    let second =
-        "  second:\n    needs: [train]\n    test-api:\n      checks: [ { name: up, request: GET /healthz } ]\n";
-    let place = Place::with(&format!("{head}{second}"));
+    let place = Place::with(&head.replace("port: auto", &format!("port: {port}")));
     place.write("players.csv", &players());
-    place.expect(0, &["run"]);
+    place.expect(0, &["builds"]);
+    let mut file = std::fs::File::create(place.data().join(format!("locks/port-{port}"))).unwrap();
+    file.write_all(b"stage `other` of build #77").unwrap();
+    let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap();
+    let mut child = place.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let log = place.data().join("logs/1/test-api.1.log");
+    let waits = format!("waits for port {port}, which stage `other` of build #77 has");
+    eventually("it waits", || std::fs::read_to_string(&log).is_ok_and(|text| text.contains(&waits)));
+    drop(held);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
     eventually("nothing is left", || place.processes().is_empty());
+}
+
+#[tokio::test]
+async fn a_long_output_is_capped_and_masked() {
+    let folder = tempfile::tempdir().unwrap();
+    let runner = local_runner(folder.path());
+    // 40 MiB, then it stays: a deployment that prints for a long time.
+    let script = "i=0; line=\"$TOKEN $(head -c 4000 /dev/zero | tr '\\0' x)\"; \
+                  while [ $i -lt 10000 ]; do echo \"$line\"; i=$((i+1)); done; echo done > done; exec sleep 600";
+    let unit = UnitSpec {
+        restart: true,
+        env: vec![("TOKEN".to_owned(), "hunter22-x".to_owned())],
+        masked: vec!["TOKEN".to_owned()],
+        ..spec("printer", Command::Arguments(["sh", "-c", script].map(str::to_owned).to_vec()))
+    };
+    runner.create(&unit, None).await.unwrap();
+    drop(runner.start(&unit.name).await.unwrap());
+    let found = |name: &str| {
+        let mut folders = vec![folder.path().to_owned()];
+        while let Some(at) = folders.pop() {
+            for entry in std::fs::read_dir(at).unwrap().flatten() {
+                if entry.file_name() == name {
+                    return Some(entry.path());
+                }
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                }
+            }
+        }
+        None
+    };
+    eventually("it has printed all", || found("done").is_some());
+    for name in ["output", "output.1"] {
+        let bytes = std::fs::read(found(name).unwrap()).unwrap();
+        assert!(bytes.len() <= 16 << 20, "{name} has {} bytes", bytes.len());
+        assert!(!String::from_utf8_lossy(&bytes).contains("hunter22"), "the secret is in {name}");
+        assert!(String::from_utf8_lossy(&bytes).contains("*** xxx"), "nothing is in {name}");
+    }
+    runner.remove(&unit.name).await.unwrap();
 }

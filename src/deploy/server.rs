@@ -106,6 +106,7 @@ impl Deployer {
         .map(|(name, value)| (name.to_owned(), value))
         .into();
         unit.restart = true;
+        unit.masked.clone_from(&spec.secrets);
         unit.join = None;
         unit.publish = Some(row.port);
         if !runner.containers() {

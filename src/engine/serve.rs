@@ -219,6 +219,7 @@ pub async fn spec(attempt: &Attempt, serve: &Serve, runner: &dyn Runner, place: 
         restart: place.restart,
         grace: Duration::from_secs(10),
         workspace_variable: true,
+        masked: Vec::new(),
     })
 }
 
@@ -294,6 +295,7 @@ async fn service_spec(
         restart: false,
         grace: Duration::from_secs(10),
         workspace_variable: false,
+        masked: Vec::new(),
     };
     let key = &attempt.cx.node().key;
     let default = crate::pipeline::types::Ready { path: None, timeout: Duration::from_secs(60) };

@@ -163,6 +163,7 @@ impl LocalRunner {
                 arguments,
                 env,
                 restart: unit.restart,
+                masked: unit.masked.clone(),
                 leader_forwards: matches!(unit.command, Command::Steps(_)),
                 cgroup,
                 memory_bytes: unit.resources.memory_bytes,
