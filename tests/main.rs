@@ -4,6 +4,7 @@
 
 mod architecture;
 mod artifacts;
+mod deployment;
 mod docker_runner;
 mod harness;
 mod images;

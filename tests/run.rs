@@ -264,14 +264,14 @@ fn events_as_json_end_with_the_result() {
 }
 
 /// A pipeline that trains, checks, loads and promotes, on a port of its own.
-fn promoting(algorithm: &str, port: u16) -> String {
+pub fn promoting(algorithm: &str, port: u16) -> String {
     format!(
         "name: players\nserve: {{ linfa: train, port: auto, ready: {{ path: /healthz }} }}\nstages:\n  train:\n    train:\n      model: players\n      linfa: {{ data: players.csv, target: good, task: classification, algorithm: {algorithm}, holdout: 0.4, seed: 3 }}\n  test-api:\n    needs: [train]\n    test-api:\n      checks: [ {{ name: up, request: GET /healthz }} ]\n  promote:\n    needs: [train, test-api]\n    promote:\n      model: players\n      better_if: {{ accuracy: {{ goal: maximize, test: mcnemar }} }}\n      deploy: {{ strategy: replace, port: {port} }}\n"
     )
 }
 
 /// Rows in which `a` decides, with some noise in `b`.
-fn players() -> String {
+pub fn players() -> String {
     let mut rows = "a,b,good\n".to_owned();
     for row in 0..400 {
         let a = (row * 37) % 100;
@@ -280,7 +280,7 @@ fn players() -> String {
     rows
 }
 
-fn healthy(port: u16) -> bool {
+pub fn healthy(port: u16) -> bool {
     let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) else { return false };
     use std::io::{Read, Write};
     stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();

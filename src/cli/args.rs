@@ -317,6 +317,11 @@ pub enum DeploymentsCommand {
         /// The model
         model: String,
     },
+    /// Start again what should serve and does not, after a reboot or an accident
+    Restore {
+        /// Only this model [default: all]
+        model: Option<String>,
+    },
 }
 
 /// `promote`

@@ -17,6 +17,7 @@ use crate::engine::gc::{self, Cleared};
 pub async fn run(data: Option<&Path>, args: GcArgs) -> anyhow::Result<i32> {
     let how = if args.dry_run { Sweep::Tell } else { Sweep::Remove };
     let engine = data::open(data).await?;
+    super::models::recover(&engine).await?;
     let mut all = BTreeMap::new();
     all.insert("local", gc::sweep(&engine, engine.runners.local().as_ref(), how).await?);
     match engine.runners.docker().await {

@@ -254,6 +254,7 @@ fn secrets(pipeline: &Pipeline, files: &[PathBuf]) -> anyhow::Result<Secrets> {
 
 /// Every start removes what nobody owns, on the runners that this pipeline uses.
 async fn sweep(engine: &Arc<Engine>, pipeline: &Pipeline, chosen: Option<&str>) -> anyhow::Result<()> {
+    super::models::recover(engine).await?;
     gc::sweep(engine, engine.runners.local().as_ref(), Sweep::Remove).await?;
     let images = pipeline.stages.values().any(|stage| stage.image.is_some() && stage.work.is_some())
         || pipeline.serve.as_ref().is_some_and(|serve| serve.image.is_some());

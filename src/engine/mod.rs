@@ -10,6 +10,7 @@
 pub mod attempt;
 pub mod begin;
 pub mod companion;
+pub mod deployments;
 pub mod drive;
 pub mod environment;
 pub mod evidence;
@@ -17,7 +18,6 @@ pub mod gc;
 pub mod lock;
 pub mod notice;
 pub mod paths;
-pub mod port;
 pub mod runners;
 pub mod scratch;
 pub mod serve;

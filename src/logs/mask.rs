@@ -68,7 +68,7 @@ impl Mask {
     }
 
     /// Masks a stream.
-    pub(super) fn stream(&self) -> MaskStream {
+    pub(crate) fn stream(&self) -> MaskStream {
         MaskStream { mask: self.clone(), held: Vec::new(), covered: 0 }
     }
 }
@@ -151,7 +151,7 @@ impl Patterns {
 
 /// A mask at work on one stream.
 #[derive(Debug)]
-pub(super) struct MaskStream {
+pub(crate) struct MaskStream {
     mask: Mask,
     /// What is not decided yet; shorter than the longest form.
     held: Vec<u8>,
@@ -161,12 +161,12 @@ pub(super) struct MaskStream {
 
 impl MaskStream {
     /// Gives masked text on.
-    pub(super) fn push(&mut self, input: &[u8], sink: &mut impl FnMut(&[u8])) {
+    pub(crate) fn push(&mut self, input: &[u8], sink: &mut impl FnMut(&[u8])) {
         self.run(input, false, sink);
     }
 
     /// The stream ends here: what was held back is decided.
-    pub(super) fn finish(&mut self, sink: &mut impl FnMut(&[u8])) {
+    pub(crate) fn finish(&mut self, sink: &mut impl FnMut(&[u8])) {
         self.run(&[], true, sink);
         self.covered = 0;
     }

@@ -74,7 +74,8 @@ const READERS: usize = 4;
 /// How long SQLite waits for another process's write.
 const BUSY: Duration = Duration::from_secs(20);
 
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001-builds-and-models.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/0001-builds-and-models.sql"), include_str!("migrations/0002-one-deployment.sql")];
 
 /// The database of a data folder.
 pub struct Store {

@@ -122,6 +122,7 @@ pub fn spec(attempt: &Attempt, more: Vec<(String, String)>, join: Option<Join>) 
         restart: false,
         grace: stage.grace,
         workspace_variable: true,
+        masked: Vec::new(),
     }
 }
 

@@ -41,8 +41,11 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
+use super::ports;
 use super::spec::{Command, UnitName, UnitSpec};
-use super::{FoundUnit, Output, PreparedImage, Progress, Pull, Runner, RunnerError, Signal, TarStream, UnitStatus};
+use super::{
+    FoundUnit, Listener, Output, PreparedImage, Progress, Pull, Runner, RunnerError, Signal, TarStream, UnitStatus,
+};
 use crate::pipeline::types::{ImageSource, Network, Resources};
 use environment::Host;
 use folder::{Description, Folder, Launch};
@@ -160,6 +163,7 @@ impl LocalRunner {
                 arguments,
                 env,
                 restart: unit.restart,
+                masked: unit.masked.clone(),
                 leader_forwards: matches!(unit.command, Command::Steps(_)),
                 cgroup,
                 memory_bytes: unit.resources.memory_bytes,
@@ -382,8 +386,19 @@ impl Runner for LocalRunner {
     }
 
     async fn address(&self, name: &UnitName, port: u16) -> Result<SocketAddr, RunnerError> {
-        self.open(name).await?;
-        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        // A unit that was made by another process keeps the port that was picked for it then.
+        let own = self.open(name).await?.description().and_then(|description| description.port);
+        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, own.unwrap_or(port))))
+    }
+
+    async fn listener(&self, name: &UnitName, port: u16) -> Result<Listener, RunnerError> {
+        let folder = self.open(name).await?;
+        self.on_disk(format!("cannot look at unit `{name}`"), move |_| {
+            let shim = folder.started()?;
+            let family = shim.map(|shim| process::descendants(shim.pid)).transpose()?;
+            Ok(ports::listener(port, &family.unwrap_or_default()))
+        })
+        .await
     }
 
     async fn collect(&self, name: &UnitName, path: &str) -> Result<Option<TarStream>, RunnerError> {
