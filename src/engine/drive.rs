@@ -126,12 +126,12 @@ impl Engine {
     /// If the build is driven by another process, or the database cannot go on.
     pub async fn drive(self: &Arc<Self>, id: BuildId, mut drive: Drive) -> Result<BuildStatus, EngineError> {
         let _lock = BuildLock::take_soon(&self.paths, id).await?;
-        let row = self.store.read(move |db| builds::get(db, id)).await?;
+        // Nobody else writes of this build while we have its lock.
+        let (row, history) = self.store.read(move |db| Ok((builds::get(db, id)?, events::of_build(db, id)?))).await?;
         if row.status.is_terminal() {
             return Ok(row.status);
         }
         let expanded = expand(&row.request)?;
-        let history = self.store.read(move |db| events::of_build(db, id)).await?;
         let state = replay(&expanded.plan, &history)?;
         let build = Arc::new(Build {
             engine: Arc::clone(self),
