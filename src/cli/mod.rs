@@ -41,8 +41,7 @@ pub fn main(arguments: Vec<OsString>) -> i32 {
     start_tracing(cli.verbose);
     // For every TLS client of this process; a second call in one process (tests) changes nothing.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-    let mut builder = if std::env::var_os("CT").is_some() { tokio::runtime::Builder::new_current_thread() } else { tokio::runtime::Builder::new_multi_thread() };
-    let runtime = match builder.enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             text::error(&format!("cannot start: {error}"));

@@ -71,11 +71,8 @@ const QUEUE: usize = 256;
 const READERS: usize = 4;
 /// Waits for another process's write: so often, so long each. A commit takes about a millisecond, so SQLite's own waits (up to
 /// 100 ms each) would leave builds of several processes standing idle.
-const BUSY_WAITS: [(i32, Duration); 3] = [
-    (40, Duration::from_micros(250)),
-    (100, Duration::from_millis(1)),
-    (2000, Duration::from_millis(10)),
-];
+const BUSY_WAITS: [(i32, Duration); 3] =
+    [(40, Duration::from_micros(250)), (100, Duration::from_millis(1)), (2000, Duration::from_millis(10))];
 
 const MIGRATIONS: &[&str] = &[include_str!("migrations/0001-builds-and-models.sql")];
 
