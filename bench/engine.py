@@ -86,7 +86,7 @@ def upload(connection: EngineConnection, container: str) -> None:
         entry = tarfile.TarInfo("pipeline.yaml")
         entry.size = 34
         archive.addfile(entry, io.BytesIO(b"x" * entry.size))
-    path = f"/containers/{container}/archive?path=/tmp"
+    path = f"/containers/{container}/archive?path=/"
     connection.request("PUT", path, file.getvalue(), {"Content-Type": "application/x-tar"})
     answer = connection.getresponse()
     text = answer.read()
