@@ -325,9 +325,9 @@ async fn result(attempt: &Attempt, good: Good) -> Result<(ResultRow, Option<NewV
 }
 
 /// Removes the units and the network of an attempt whose end is on the disk.
-pub async fn clean_up(build: &Arc<Build>, node: usize, attempt: u32, keep: bool) {
+pub async fn clean_up(build: Arc<Build>, node: usize, attempt: u32, keep: bool) {
     if keep {
         return;
     }
-    super::gc::remove_attempt(build, node, attempt).await;
+    super::gc::remove_attempt(&build, node, attempt).await;
 }

@@ -26,6 +26,7 @@ use super::submit::{Expanded, expand};
 use super::{Engine, EngineError, now};
 use crate::build::event::{Event, Stamped};
 use crate::build::next::{Action, next_actions};
+use crate::build::plan::Plan;
 use crate::build::status::{BuildState, BuildStatus, CancelReason, Failure, FailureKind, Outcome, StageStatus};
 use crate::build::transition::{replay, transition};
 use crate::ids::{BuildId, NodeKey};
@@ -37,6 +38,8 @@ use crate::store::{StoreError, Tx, events, models, results};
 
 /// Messages that may wait for the driver; each sender waits for its answer, so one a task is enough.
 const MESSAGES: usize = 64;
+/// How long the build's begin may wait to be stored together with what comes next.
+const BEGIN_ALONE: Duration = Duration::from_millis(20);
 /// Between two tries to commit when the disk is full or the database busy.
 const COMMIT_RETRY: Duration = Duration::from_millis(500);
 
@@ -103,8 +106,14 @@ struct Driver {
     /// How many attempts may be under way at once.
     slots: usize,
     build: Arc<Build>,
+    /// As the tasks see it: what is stored, and `held` after it.
     state: BuildState,
+    stored: BuildState,
+    /// The build's begin, until it is stored with the next event: nothing has been done yet that rests on it.
+    held: Vec<Stamped>,
     tasks: JoinSet<Done>,
+    /// Removals of units whose attempts have ended well: nothing waits for them but the end of the driver.
+    tidying: JoinSet<()>,
     /// Nodes with a task: it can be stopped by the channel, or (before the attempt exists) aborted.
     busy: HashMap<usize, (watch::Sender<Stop>, AbortHandle, bool)>,
     launches: (mpsc::Sender<Launch>, mpsc::Receiver<Launch>),
@@ -117,12 +126,12 @@ impl Engine {
     /// If the build is driven by another process, or the database cannot go on.
     pub async fn drive(self: &Arc<Self>, id: BuildId, mut drive: Drive) -> Result<BuildStatus, EngineError> {
         let _lock = BuildLock::take_soon(&self.paths, id).await?;
-        let row = self.store.read(move |db| builds::get(db, id)).await?;
+        // Nobody else writes of this build while we have its lock.
+        let (row, history) = self.store.read(move |db| Ok((builds::get(db, id)?, events::of_build(db, id)?))).await?;
         if row.status.is_terminal() {
             return Ok(row.status);
         }
         let expanded = expand(&row.request)?;
-        let history = self.store.read(move |db| events::of_build(db, id)).await?;
         let state = replay(&expanded.plan, &history)?;
         let build = Arc::new(Build {
             engine: Arc::clone(self),
@@ -136,8 +145,11 @@ impl Engine {
         let mut driver = Driver {
             slots: slots(),
             build,
+            stored: state.clone(),
             state,
+            held: Vec::new(),
             tasks: JoinSet::new(),
+            tidying: JoinSet::new(),
             busy: HashMap::new(),
             launches: mpsc::channel(MESSAGES),
         };
@@ -146,7 +158,13 @@ impl Engine {
             driver.commit(vec![Event::CancelRequested { reason }], Also::default()).await?;
         }
         driver.take_over().await?;
-        driver.run(&mut drive.cancel).await
+        let ended = driver.run(&mut drive.cancel).await;
+        while let Some(tidied) = driver.tidying.join_next().await {
+            if let Err(error) = tidied {
+                tracing::error!(build = id.0, %error, "a removal broke; the next start or `gc` tries again");
+            }
+        }
+        ended
     }
 }
 
@@ -169,6 +187,9 @@ impl Driver {
                 Some(launch) = self.launches.1.recv() => self.launch(launch).await?,
                 // An error means that nobody can cancel any more.
                 changed = cancel.changed(), if listening => listening = changed.is_ok(),
+                () = tokio::time::sleep(BEGIN_ALONE), if !self.held.is_empty() => {
+                    self.commit(Vec::new(), Also::default()).await?;
+                }
                 () = tokio::time::sleep(wake) => {}
             }
         }
@@ -179,10 +200,11 @@ impl Driver {
         let mut wake = Duration::from_secs(3600);
         loop {
             let moment = now();
+            let begun = self.held.len();
             let mut settled = Vec::new();
             for action in next_actions(&self.build.expanded.plan, &self.state, moment) {
                 match action {
-                    Action::Begin => settled.push(Event::BuildStarted),
+                    Action::Begin => self.hold(Event::BuildStarted, moment)?,
                     Action::End(result) => settled.push(Event::BuildEnded { result }),
                     Action::Skip { node, reason } => settled.push(Event::StageSkipped { node: self.key(node), reason }),
                     Action::Cancel { node, reason } => {
@@ -200,6 +222,9 @@ impl Driver {
                     Action::WakeAt(at) => wake = wake.min(at.since(moment)),
                 }
             }
+            if self.held.len() > begun {
+                continue;
+            }
             if settled.is_empty() {
                 return Ok(wake.max(Duration::from_millis(1)));
             }
@@ -208,6 +233,14 @@ impl Driver {
                 return Ok(wake);
             }
         }
+    }
+
+    /// Takes an event into the state that is stored with the next one.
+    fn hold(&mut self, event: Event, at: crate::ids::Micros) -> Result<(), EngineError> {
+        let event = Stamped { at, event };
+        self.state = transition(&self.build.expanded.plan, &self.state, &event)?;
+        self.held.push(event);
+        Ok(())
     }
 
     fn key(&self, node: usize) -> NodeKey {
@@ -317,6 +350,7 @@ impl Driver {
 
     async fn attempt_ended(&mut self, node: usize, attempt: u32, done: AttemptDone) -> Result<(), EngineError> {
         let key = self.key(node);
+        let well = matches!(done.outcome, Outcome::Succeeded);
         let also = Also {
             ended: Some((key.clone(), attempt, done.outcome.clone(), done.steps, done.reports)),
             result: done.result,
@@ -325,7 +359,13 @@ impl Driver {
         };
         self.commit(vec![Event::AttemptEnded { node: key.clone(), attempt, outcome: done.outcome }], also).await?;
         // Only now, when the result is on the disk, may the unit go.
-        attempt::clean_up(&self.build, node, attempt, done.keep).await;
+        let tidy = attempt::clean_up(Arc::clone(&self.build), node, attempt, done.keep);
+        if well {
+            // It has ended by itself, so what comes next need not wait for its removal.
+            self.tidying.spawn(tidy);
+        } else {
+            tidy.await;
+        }
         Ok(())
     }
 
@@ -356,15 +396,17 @@ impl Driver {
         Ok(())
     }
 
-    /// Makes events durable with all that belongs to them, then changes the state in memory and tells. A full disk or a
-    /// busy database is waited out.
+    /// Makes events durable with all that belongs to them and follows from them, then changes the state in memory and tells. A
+    /// full disk or a busy database is waited out.
     async fn commit(&mut self, events: Vec<Event>, also: Also) -> Result<(), EngineError> {
         let at = now();
         let plan = &self.build.expanded.plan;
-        let stamped: Vec<Stamped> = events.into_iter().map(|event| Stamped { at, event }).collect();
-        let after = stamped.iter().try_fold(self.state.clone(), |state, event| transition(plan, &state, event))?;
+        let mut new: Vec<Stamped> = events.into_iter().map(|event| Stamped { at, event }).collect();
+        let mut after = new.iter().try_fold(self.state.clone(), |state, event| transition(plan, &state, event))?;
+        after = follow_up(plan, after, &mut new, at)?;
+        let stamped: Vec<Stamped> = self.held.iter().cloned().chain(new).collect();
         loop {
-            let (build, before, after) = (Arc::clone(&self.build), self.state.clone(), after.clone());
+            let (build, before, after) = (Arc::clone(&self.build), self.stored.clone(), after.clone());
             let (stamped, also) = (stamped.clone(), also.clone());
             let written = self.build.engine.store.write(move |tx| {
                 events::append(tx, build.id, &stamped)?;
@@ -381,11 +423,47 @@ impl Driver {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.held.clear();
+        self.stored = after.clone();
         self.state = after;
         for event in stamped {
             tell(&self.build.notices, Notice::Event { build: self.build.id, event });
         }
         Ok(())
+    }
+}
+
+/// Adds what follows from events without anything being done: skipped stages, and the end of the build. So the last stage's
+/// end and the build's are one commit.
+fn follow_up(
+    plan: &Plan,
+    mut state: BuildState,
+    events: &mut Vec<Stamped>,
+    at: crate::ids::Micros,
+) -> Result<BuildState, EngineError> {
+    loop {
+        let mut more = Vec::new();
+        for action in next_actions(plan, &state, at) {
+            match action {
+                Action::End(result) => more.push(Event::BuildEnded { result }),
+                Action::Skip { node, reason } => {
+                    more.push(Event::StageSkipped { node: plan.nodes[node].key.clone(), reason });
+                }
+                Action::Begin
+                | Action::Start { .. }
+                | Action::Cancel { .. }
+                | Action::Stop { .. }
+                | Action::WakeAt(_) => {}
+            }
+        }
+        if more.is_empty() {
+            return Ok(state);
+        }
+        for event in more {
+            let event = Stamped { at, event };
+            state = transition(plan, &state, &event)?;
+            events.push(event);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::artifact::manifest::Digest;
 use crate::artifact::{Sweep, Swept};
 use crate::build::status::{BuildState, StageStatus};
 use crate::ids::{BuildId, NodeKey};
+use crate::pipeline::types::{Kind, Stage};
 use crate::runner::spec::{LABEL_ATTEMPT, LABEL_BUILD, LABEL_NODE, LABEL_ROLE};
 use crate::runner::{FoundUnit, Runner};
 use crate::store::{StoreError, attempts, builds, deployments, roots};
@@ -31,14 +32,16 @@ pub async fn remove_attempt(build: &Arc<Build>, node: usize, attempt: u32) {
     super::scratch::remove(&super::scratch::path(build, node, attempt));
     let key = &build.expanded.plan.nodes[node].key;
     let stage = &build.expanded.plan.nodes[node].stage;
-    let mut roles = vec!["stage".to_owned(), "serve".to_owned(), "score".to_owned(), "trial".to_owned()];
-    roles.extend(stage.services.keys().map(|service| format!("svc-{service}")));
-    for runner in reachable(&build.engine, &super::begin::runner_name(build, node)).await {
-        for role in &roles {
+    let traces = Traces::of(stage);
+    for runner in reachable(&build.engine, &super::begin::runner_name(build, node), traces.only_its_runner).await {
+        for role in &traces.roles {
             let name = unit_name(build, node, attempt, role);
             if let Err(error) = runner.remove(&name).await {
                 tracing::warn!(build = build.id.0, %key, unit = %name, %error, "cannot remove a unit");
             }
+        }
+        if !traces.network {
+            continue;
         }
         let network = unit_name(build, node, attempt, "net").0;
         if let Err(error) = runner.remove_network(&network).await {
@@ -47,9 +50,36 @@ pub async fn remove_attempt(build: &Arc<Build>, node: usize, attempt: u32) {
     }
 }
 
-/// The local runner, and Docker where the build uses it.
-async fn reachable(engine: &Engine, name: &str) -> Vec<Arc<dyn Runner>> {
-    let mut runners = vec![engine.runners.local()];
+/// What an attempt of a stage may have left behind: each thing looked for is a question to the engine.
+struct Traces {
+    roles: Vec<String>,
+    network: bool,
+    /// Nothing of it can be on another runner than its own.
+    only_its_runner: bool,
+}
+
+impl Traces {
+    fn of(stage: &Stage) -> Self {
+        let mut roles = vec!["stage".to_owned()];
+        roles.extend(stage.services.keys().map(|service| format!("svc-{service}")));
+        // Kinds that start the model API may have it on this host, with their own work in a container.
+        let alone = match stage.kind {
+            Kind::Plain | Kind::Train(_) | Kind::Tune(_) => true,
+            Kind::TestApi(_) | Kind::Loadtest(_) | Kind::Promote(_) => false,
+        };
+        if !alone {
+            roles.extend(["serve", "score", "trial"].map(str::to_owned));
+        }
+        Self { roles, network: !alone || !stage.services.is_empty(), only_its_runner: alone }
+    }
+}
+
+/// The local runner, and Docker where the build uses it; or only the one of that name.
+async fn reachable(engine: &Engine, name: &str, only: bool) -> Vec<Arc<dyn Runner>> {
+    let mut runners = Vec::new();
+    if !only || name != "docker" {
+        runners.push(engine.runners.local());
+    }
     if name == "docker"
         && let Ok(docker) = engine.runners.docker().await
     {

@@ -90,6 +90,9 @@ pub async fn below(build: &Build, path: &str) -> Result<String, EngineError> {
 /// # Errors
 /// If one of them has no result.
 pub async fn digests_before(build: &Build, good: &[usize]) -> Result<Vec<(NodeKey, String)>, EngineError> {
+    if good.is_empty() {
+        return Ok(Vec::new());
+    }
     let keys: Vec<NodeKey> = good.iter().map(|&node| build.expanded.plan.nodes[node].key.clone()).collect();
     let id = build.id;
     let found = build.engine.store.read(move |db| {

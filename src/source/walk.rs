@@ -7,7 +7,6 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use ignore::WalkBuilder;
-use ignore::overrides::OverrideBuilder;
 
 use super::SourceError;
 use super::cache::{Stat, StatCache};
@@ -29,8 +28,6 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> SourceError {
 /// Paths of all files and links, relative to the folder. `tracked` ones count even where git would ignore them.
 pub(super) fn paths(folder: &Path, tracked: &BTreeSet<PathBuf>) -> Result<BTreeSet<PathBuf>, SourceError> {
     let refused = |error: ignore::Error| SourceError::Refused(error.to_string());
-    let mut never = OverrideBuilder::new(folder);
-    never.add("!.git").map_err(refused)?;
     let walk = WalkBuilder::new(folder)
         .hidden(false)
         .parents(true)
@@ -38,7 +35,7 @@ pub(super) fn paths(folder: &Path, tracked: &BTreeSet<PathBuf>) -> Result<BTreeS
         .follow_links(false)
         .ignore(false)
         .add_custom_ignore_filename(".orchestratorignore")
-        .overrides(never.build().map_err(refused)?)
+        .filter_entry(|entry| entry.depth() == 0 || entry.file_name() != ".git")
         .build();
     let mut found: BTreeSet<PathBuf> = tracked
         .iter()

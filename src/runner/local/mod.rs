@@ -311,14 +311,13 @@ impl Runner for LocalRunner {
     }
 
     async fn start(&self, name: &UnitName) -> Result<Output, RunnerError> {
-        let folder = self.open(name).await?;
-        let what = format!("cannot look at unit `{name}`");
-        let (folder, status) = self
-            .on_disk(what, move |_| {
-                let status = folder.status()?;
-                Ok((folder, status))
-            })
-            .await?;
+        let wanted = name.clone();
+        let found = self.on_disk(format!("cannot look at unit `{name}`"), move |store| {
+            let Some(folder) = store.find(&wanted)? else { return Ok(None) };
+            let status = folder.status()?;
+            Ok(Some((folder, status)))
+        });
+        let (folder, status) = found.await?.ok_or_else(|| RunnerError::Absent(name.clone()))?;
         match status {
             UnitStatus::Created => {}
             UnitStatus::Absent => return Err(RunnerError::Absent(name.clone())),
@@ -360,8 +359,15 @@ impl Runner for LocalRunner {
     async fn wait(&self, name: &UnitName) -> Result<UnitStatus, RunnerError> {
         let wanted = name.clone();
         let what = format!("cannot look at unit `{name}`");
-        let Some(folder) = self.on_disk(what.clone(), move |store| store.find(&wanted)).await? else {
-            return Ok(UnitStatus::Absent);
+        let found = self.on_disk(what.clone(), move |store| {
+            let Some(folder) = store.find(&wanted)? else { return Ok(None) };
+            let status = folder.status()?;
+            Ok(Some((folder, status)))
+        });
+        let folder = match found.await? {
+            None => return Ok(UnitStatus::Absent),
+            Some((folder, UnitStatus::Running)) => folder,
+            Some((_, ended)) => return Ok(ended),
         };
         let mut watch = self.watch(&folder);
         let folder = Arc::new(folder);
