@@ -9,6 +9,7 @@ mod images;
 mod kill;
 mod language;
 mod load;
+mod logs;
 mod model;
 mod run;
 mod runner_contract;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::args::GcArgs;
 use super::{data, exit, text};
-use crate::engine::gc;
+use crate::engine::{gc, pack};
 
 /// Removes what nobody owns, on every runner that can be reached.
 ///
@@ -21,6 +21,8 @@ pub async fn run(data: Option<&Path>, args: GcArgs) -> anyhow::Result<i32> {
         }
         Err(error) => text::remark(&text::paint(text::DIM, format!("docker is not looked at: {error}"))),
     }
+    pack::finish_left(&engine).await?;
+    super::run::finish_packing(&engine).await?;
     if args.json {
         data::print_json(&all)?;
         return Ok(exit::PASSED);

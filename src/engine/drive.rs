@@ -146,7 +146,9 @@ impl Engine {
             driver.commit(vec![Event::CancelRequested { reason }], Also::default()).await?;
         }
         driver.take_over().await?;
-        driver.run(&mut drive.cancel).await
+        let status = driver.run(&mut drive.cancel).await?;
+        self.packer.build_ended(&self.paths, id, None);
+        Ok(status)
     }
 }
 
@@ -202,6 +204,11 @@ impl Driver {
             }
             if settled.is_empty() {
                 return Ok(wake.max(Duration::from_millis(1)));
+            }
+            if settled.iter().any(|event| matches!(event, Event::BuildEnded { .. })) {
+                let engine = &self.build.engine;
+                let marked = engine.packer.build_ends(&engine.paths, self.build.id);
+                marked.map_err(|error| EngineError::io("cannot note which logs are to be packed", error))?;
             }
             self.commit(settled, Also::default()).await?;
             if self.state.status.is_terminal() {
@@ -326,6 +333,8 @@ impl Driver {
         self.commit(vec![Event::AttemptEnded { node: key.clone(), attempt, outcome: done.outcome }], also).await?;
         // Only now, when the result is on the disk, may the unit go.
         attempt::clean_up(&self.build, node, attempt, done.keep).await;
+        let engine = &self.build.engine;
+        engine.packer.attempt_ended(engine.paths.log(self.build.id, &self.key(node), attempt));
         Ok(())
     }
 

@@ -16,6 +16,7 @@ pub mod evidence;
 pub mod gc;
 pub mod lock;
 pub mod notice;
+pub mod pack;
 pub mod paths;
 pub mod port;
 pub mod runners;
@@ -87,6 +88,8 @@ pub struct Engine {
     pub artifacts: Arc<ArtifactStore>,
     /// Where stages run.
     pub runners: Runners,
+    /// Packs logs that are whole.
+    pub packer: pack::Packer,
 }
 
 impl Engine {
@@ -103,7 +106,7 @@ impl Engine {
                 .map_err(|error| EngineError::Artifact(error.to_string()))?,
         );
         let runners = Runners::new(&paths, &store.instance)?;
-        Ok(Arc::new(Self { paths, store, artifacts, runners }))
+        Ok(Arc::new(Self { paths, store, artifacts, runners, packer: pack::Packer::default() }))
     }
 }
 
