@@ -14,10 +14,10 @@ use crate::engine::{gc, pack};
 pub async fn run(data: Option<&Path>, args: GcArgs) -> anyhow::Result<i32> {
     let engine = data::open(data).await?;
     let mut all = BTreeMap::new();
-    all.insert("local", gc::sweep(&engine, engine.runners.local().as_ref()).await?);
+    all.insert("local", gc::sweep(&engine, engine.runners.local().as_ref(), gc::Kept::Go).await?);
     match engine.runners.docker().await {
         Ok(docker) => {
-            all.insert("docker", gc::sweep(&engine, docker.as_ref()).await?);
+            all.insert("docker", gc::sweep(&engine, docker.as_ref(), gc::Kept::Go).await?);
         }
         Err(error) => text::remark(&text::paint(text::DIM, format!("docker is not looked at: {error}"))),
     }

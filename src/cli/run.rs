@@ -268,7 +268,7 @@ fn secrets(pipeline: &Pipeline, files: &[PathBuf]) -> anyhow::Result<Secrets> {
 
 /// Every start removes what nobody owns, on the runners that this pipeline uses.
 async fn sweep(engine: &Arc<Engine>, pipeline: &Pipeline, chosen: Option<&str>) -> anyhow::Result<()> {
-    gc::sweep(engine, engine.runners.local().as_ref()).await?;
+    gc::sweep(engine, engine.runners.local().as_ref(), gc::Kept::Stay).await?;
     pack::finish_left(engine).await?;
     let images = pipeline.stages.values().any(|stage| stage.image.is_some() && stage.work.is_some())
         || pipeline.serve.as_ref().is_some_and(|serve| serve.image.is_some());
@@ -277,7 +277,7 @@ async fn sweep(engine: &Arc<Engine>, pipeline: &Pipeline, chosen: Option<&str>) 
             "this pipeline names images, which need a container engine (`--runner local` runs its scripts on this machine \
              instead)",
         )?;
-        gc::sweep(engine, docker.as_ref()).await?;
+        gc::sweep(engine, docker.as_ref(), gc::Kept::Stay).await?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ pub mod drive;
 pub mod environment;
 pub mod evidence;
 pub mod gc;
+pub mod kept;
 pub mod lock;
 pub mod notice;
 pub mod pack;
