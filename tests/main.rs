@@ -5,12 +5,14 @@
 mod architecture;
 mod artifacts;
 mod deployment;
+mod docker_run;
 mod docker_runner;
 mod harness;
 mod images;
 mod kill;
 mod language;
 mod load;
+mod logs;
 mod model;
 mod run;
 mod runner_contract;

@@ -389,6 +389,45 @@ fn ending_an_interrupted_build_reads_no_output_without_its_secrets() {
 }
 
 #[test]
+fn out_of_memory_is_called_that() {
+    let place = Place::with(
+        "stages:\n  hungry:\n    resources: { memory: 64MiB }\n    run: echo fine; all=$(head -c 400000000 /dev/zero | tr '\\0' x); sleep 30\n",
+    );
+    let ended = place.expect(1, &["run"]);
+    assert!(ended.out.contains("out of memory: limit 64 MiB"), "{}", ended.out);
+    assert_eq!(place.stage(1, "hungry")["failure"]["kind"], "out-of-memory");
+    assert_eq!(place.lines(1, "hungry", "stdout"), ["fine"]);
+}
+
+#[test]
+fn a_kept_workspace_stays_until_gc() {
+    let place = Place::with(
+        "stages:\n  bad: { run: 'echo clue > note.txt; exit 3', retry: { attempts: 2 } }\n  good: { run: echo fine }\n",
+    );
+    let ended = place.expect(1, &["run", "--keep"]);
+    let kept = place.units();
+    assert_eq!(kept.len(), 2, "each failed attempt's: {kept:?}");
+    for unit in &kept {
+        let workspace = place.data().join("local/units").join(unit).join("workspace");
+        assert_eq!(fs::read_to_string(workspace.join("note.txt")).unwrap(), "clue\n");
+        let log = place.expect(0, &["logs", "1", "bad", "--attempt", &unit[unit.len() - 7..unit.len() - 6]]);
+        assert!(log.out.contains(&workspace.display().to_string()), "{}", log.out);
+    }
+    assert!(ended.out.contains("orchestrator gc"), "{}", ended.out);
+    place.write("other.yaml", "stages: { a: { run: echo one } }\n");
+    place.expect(0, &["run", "other.yaml"]);
+    let _ = place.run(&["run", "--resume", "1"]);
+    assert_eq!(place.units(), kept, "the next start leaves it");
+    place.expect(0, &["gc"]);
+    assert_eq!(place.units(), Vec::<String>::new());
+    // Without `--keep` nothing is left, and nothing is said.
+    place.write("pipeline.yaml", "stages: { bad: { run: exit 3 } }\n");
+    let ended = place.expect(1, &["run"]);
+    assert!(!ended.out.contains("kept for a look"), "{}", ended.out);
+    assert_eq!(place.units(), Vec::<String>::new());
+}
+
+#[test]
 fn many_runs_share_a_data_folder() {
     let place = Place::with("stages:\n  a: { run: echo one }\n");
     let spawn = |_| {

@@ -113,7 +113,7 @@ pub struct RunArgs {
     /// Reuse no earlier result
     #[arg(long)]
     pub no_reuse: bool,
-    /// Leave a failed container or workspace for a look, and say how to enter it
+    /// Leave a failed container or workspace for a look until `gc`, and say how to enter it
     #[arg(long)]
     pub keep: bool,
     /// The folder to build [default: the pipeline file's folder]

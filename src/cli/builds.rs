@@ -87,5 +87,6 @@ pub async fn cancel(data: Option<&Path>, args: CancelArgs) -> anyhow::Result<i32
     let (_keep, cancel) = watch::channel(Some(CancelReason::Kill));
     let status = engine.drive(args.build, Drive { secrets: Secrets::default(), cancel, notices }).await?;
     anstream::println!("build {} is {}", args.build, text::build_word(status));
+    super::run::finish_packing(&engine).await?;
     Ok(exit::PASSED)
 }

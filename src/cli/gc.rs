@@ -8,7 +8,8 @@ use serde_json::json;
 use super::args::GcArgs;
 use super::{data, exit, text};
 use crate::artifact::Sweep;
-use crate::engine::gc::{self, Cleared};
+use crate::engine::gc::{self, Cleared, Kept};
+use crate::engine::pack;
 
 /// Removes what nobody owns: on every runner that can be reached, and of the artifacts.
 ///
@@ -19,14 +20,18 @@ pub async fn run(data: Option<&Path>, args: GcArgs) -> anyhow::Result<i32> {
     let engine = data::open(data).await?;
     super::models::recover(&engine).await?;
     let mut all = BTreeMap::new();
-    all.insert("local", gc::sweep(&engine, engine.runners.local().as_ref(), how).await?);
+    all.insert("local", gc::sweep(&engine, engine.runners.local().as_ref(), how, Kept::Go).await?);
     match engine.runners.docker().await {
         Ok(docker) => {
-            all.insert("docker", gc::sweep(&engine, docker.as_ref(), how).await?);
+            all.insert("docker", gc::sweep(&engine, docker.as_ref(), how, Kept::Go).await?);
         }
         Err(error) => text::remark(&text::paint(text::DIM, format!("docker is not looked at: {error}"))),
     }
     let artifacts = gc::artifacts(&engine, args.min_age, how).await?;
+    if how == Sweep::Remove {
+        pack::finish_left(&engine).await?;
+        super::run::finish_packing(&engine).await?;
+    }
     if args.json {
         let mut told = serde_json::to_value(&all)?;
         told["artifacts"] = serde_json::to_value(artifacts)?;

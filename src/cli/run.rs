@@ -17,7 +17,7 @@ use crate::build::plan::Selection;
 use crate::build::status::{BuildStatus, CancelReason};
 use crate::engine::drive::Drive;
 use crate::engine::environment::Secrets;
-use crate::engine::{Engine, gc, notice, submit};
+use crate::engine::{Engine, gc, notice, pack, submit};
 use crate::ids::BuildId;
 use crate::pipeline::types::Pipeline;
 use crate::pipeline::{self, params};
@@ -66,11 +66,26 @@ pub async fn run(data: Option<&Path>, args: RunArgs) -> anyhow::Result<i32> {
         let parts = if style == view::Style::Tree { report::Parts::WithoutStages } else { report::Parts::All };
         report::print(&engine, id, parts).await?;
     }
+    finish_packing(&engine).await?;
     Ok(match status {
         BuildStatus::Passed => exit::PASSED,
         BuildStatus::Cancelled { .. } => exit::CANCELLED,
         BuildStatus::Failed | BuildStatus::Queued | BuildStatus::Running => exit::FAILED,
     })
+}
+
+/// Waits until the build's logs are packed; a signal leaves the rest to the next start.
+///
+/// # Errors
+/// If signals cannot be listened to.
+pub async fn finish_packing(engine: &Engine) -> anyhow::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        () = engine.packer.done() => {}
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }
 
 fn usage(error: crate::engine::EngineError) -> anyhow::Error {
@@ -255,7 +270,8 @@ fn secrets(pipeline: &Pipeline, files: &[PathBuf]) -> anyhow::Result<Secrets> {
 /// Every start removes what nobody owns, on the runners that this pipeline uses.
 async fn sweep(engine: &Arc<Engine>, pipeline: &Pipeline, chosen: Option<&str>) -> anyhow::Result<()> {
     super::models::recover(engine).await?;
-    gc::sweep(engine, engine.runners.local().as_ref(), Sweep::Remove).await?;
+    gc::sweep(engine, engine.runners.local().as_ref(), Sweep::Remove, gc::Kept::Stay).await?;
+    pack::finish_left(engine).await?;
     let images = pipeline.stages.values().any(|stage| stage.image.is_some() && stage.work.is_some())
         || pipeline.serve.as_ref().is_some_and(|serve| serve.image.is_some());
     if chosen == Some("docker") || (images && chosen.is_none()) {
@@ -263,7 +279,7 @@ async fn sweep(engine: &Arc<Engine>, pipeline: &Pipeline, chosen: Option<&str>) 
             "this pipeline names images, which need a container engine (`--runner local` runs its scripts on this machine \
              instead)",
         )?;
-        gc::sweep(engine, docker.as_ref(), Sweep::Remove).await?;
+        gc::sweep(engine, docker.as_ref(), Sweep::Remove, gc::Kept::Stay).await?;
     }
     Ok(())
 }

@@ -219,6 +219,11 @@ pub async fn run(cx: AttemptCx, takeover: Takeover) -> AttemptDone {
         Ok(good) => (Outcome::Succeeded, Some(good)),
         Err(halt) => (masked(&attempt.log, halt.outcome()), None),
     };
+    let keep = keep && matches!(outcome, Outcome::Failed { .. }) && attempt.launched_at.is_some();
+    if keep {
+        let how = super::kept::how_to_look(&attempt);
+        attempt.log.note(&how);
+    }
     // The source of an interrupted attempt may still go on, or be unknown: its last line stays as it is.
     let log = match &outcome {
         Outcome::Interrupted { .. } => {
@@ -235,7 +240,7 @@ pub async fn run(cx: AttemptCx, takeover: Takeover) -> AttemptDone {
         let failure = Failure::new(FailureKind::Internal, error.to_string());
         done.outcome = Outcome::Failed { failure };
     }
-    done.keep = keep && matches!(done.outcome, Outcome::Failed { .. });
+    done.keep = keep;
     if let (Outcome::Succeeded, Some(good)) = (&done.outcome, good) {
         match result(&attempt, good).await {
             Ok((result, version)) => {

@@ -185,11 +185,13 @@ pub fn show_end(attempt: &mut Attempt, companion: &Companion) {
 
 impl Companion {
     /// Removes its unit and waits until its log is whole.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         if let Err(error) = self.runner.remove(&self.unit).await {
             tracing::warn!(unit = %self.unit, %error, "cannot remove a unit");
         }
         // The output ends with the unit; if it does not, the log is not worth waiting for.
-        let _ = tokio::time::timeout(Duration::from_secs(5), self.writer).await;
+        if tokio::time::timeout(Duration::from_secs(5), &mut self.writer).await.is_err() {
+            self.writer.abort();
+        }
     }
 }

@@ -164,7 +164,9 @@ impl Engine {
                 tracing::error!(build = id.0, %error, "a removal broke; the next start or `gc` tries again");
             }
         }
-        ended
+        let status = ended?;
+        self.packer.build_ended(&self.paths, id, None);
+        Ok(status)
     }
 }
 
@@ -366,6 +368,8 @@ impl Driver {
         } else {
             tidy.await;
         }
+        let engine = &self.build.engine;
+        engine.packer.attempt_ended(engine.paths.log(self.build.id, &key, attempt));
         Ok(())
     }
 
@@ -405,6 +409,12 @@ impl Driver {
         let mut after = new.iter().try_fold(self.state.clone(), |state, event| transition(plan, &state, event))?;
         after = follow_up(plan, after, &mut new, at)?;
         let stamped: Vec<Stamped> = self.held.iter().cloned().chain(new).collect();
+        if after.status.is_terminal()
+            && let Err(error) = self.build.engine.packer.build_ends(&self.build.engine.paths, self.build.id)
+        {
+            // Its logs then stay plain, which costs space and nothing else.
+            tracing::warn!(build = self.build.id.0, %error, "cannot note which logs are to be packed");
+        }
         loop {
             let (build, before, after) = (Arc::clone(&self.build), self.stored.clone(), after.clone());
             let (stamped, also) = (stamped.clone(), also.clone());

@@ -1,7 +1,7 @@
 //! Removes what nobody owns: units and networks of attempts that have ended, and of builds that are not there; artifacts that
 //! no row names.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,7 +97,9 @@ pub async fn remove_ended_units(build: &Arc<Build>, state: &BuildState) {
         else {
             continue;
         };
-        for attempt in 1..=*attempt {
+        // What cannot be looked up is not removed: the next start or `gc` tries again.
+        let Ok(kept) = super::kept::of_stage(build, node).await else { continue };
+        for attempt in (1..=*attempt).filter(|attempt| !kept.contains(attempt)) {
             remove_attempt(build, node, attempt).await;
         }
     }
@@ -135,22 +137,37 @@ pub struct Cleared {
     pub lost: usize,
 }
 
+/// What a sweep does with failed units that are left for a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// They stay.
+    Stay,
+    /// They go.
+    Go,
+}
+
 /// Removes everything of this data folder that no open attempt and no deployment owns. Builds that another process drives
 /// are left alone. With [`Sweep::Tell`] it only tells what it would remove.
 ///
 /// # Errors
 /// The database's, or the local runner's.
-pub async fn sweep(engine: &Arc<Engine>, runner: &dyn Runner, how: Sweep) -> Result<Removed, EngineError> {
+pub async fn sweep(engine: &Arc<Engine>, runner: &dyn Runner, how: Sweep, kept: Kept) -> Result<Removed, EngineError> {
     let mut removed = Removed::default();
     // In this order: a deployment that is started in between has its row before its unit.
     let units = runner.list().await?;
     let live = engine.store.read(deployments::open).await?;
     let mut driven: BTreeMap<u64, bool> = BTreeMap::new();
+    // A kept container cannot be started again without its network.
+    let mut kept_networks: BTreeSet<String> = BTreeSet::new();
     for unit in units {
         if live.iter().any(|deployment| deployment.unit == unit.name.0) {
             continue;
         }
         if owned(engine, &unit, &mut driven).await? {
+            continue;
+        }
+        if kept == Kept::Stay && is_kept(engine, &unit).await? {
+            kept_networks.extend(network_of(&unit));
             continue;
         }
         if how == Sweep::Remove {
@@ -165,6 +182,9 @@ pub async fn sweep(engine: &Arc<Engine>, runner: &dyn Runner, how: Sweep) -> Res
         if let Some(id) = owner
             && (is_driven(engine, id, &mut driven) || is_open(engine, BuildId(id)).await?)
         {
+            continue;
+        }
+        if kept_networks.contains(&network) {
             continue;
         }
         if how == Sweep::Remove {
@@ -188,17 +208,28 @@ async fn is_open(engine: &Arc<Engine>, id: BuildId) -> Result<bool, EngineError>
     }
 }
 
-async fn owned(engine: &Arc<Engine>, unit: &FoundUnit, driven: &mut BTreeMap<u64, bool>) -> Result<bool, EngineError> {
+/// The attempt that a unit's labels name; none for a deployment.
+fn attempt_of(unit: &FoundUnit) -> Option<(u64, NodeKey, u32)> {
     let label = |name: &str| unit.labels.get(name).map(String::as_str);
     if label(LABEL_ROLE) == Some("deployment") {
-        return Ok(false);
+        return None;
     }
-    let parsed = (
-        label(LABEL_BUILD).and_then(|text| text.parse::<u64>().ok()),
-        label(LABEL_NODE).and_then(|text| text.parse::<NodeKey>().ok()),
-        label(LABEL_ATTEMPT).and_then(|text| text.parse::<u32>().ok()),
-    );
-    let (Some(build), Some(node), Some(attempt)) = parsed else { return Ok(false) };
+    Some((label(LABEL_BUILD)?.parse().ok()?, label(LABEL_NODE)?.parse().ok()?, label(LABEL_ATTEMPT)?.parse().ok()?))
+}
+
+async fn is_kept(engine: &Arc<Engine>, unit: &FoundUnit) -> Result<bool, EngineError> {
+    let Some((build, node, attempt)) = attempt_of(unit) else { return Ok(false) };
+    Ok(engine.store.read(move |db| super::kept::find(db, BuildId(build), &node, attempt)).await?)
+}
+
+/// The private network of the attempt that a unit is of.
+fn network_of(unit: &FoundUnit) -> Option<String> {
+    let role = unit.labels.get(LABEL_ROLE)?;
+    Some(format!("{}net", unit.name.0.strip_suffix(role.as_str())?))
+}
+
+async fn owned(engine: &Arc<Engine>, unit: &FoundUnit, driven: &mut BTreeMap<u64, bool>) -> Result<bool, EngineError> {
+    let Some((build, node, attempt)) = attempt_of(unit) else { return Ok(false) };
     if is_driven(engine, build, driven) {
         return Ok(true);
     }

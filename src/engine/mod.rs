@@ -15,8 +15,10 @@ pub mod drive;
 pub mod environment;
 pub mod evidence;
 pub mod gc;
+pub mod kept;
 pub mod lock;
 pub mod notice;
+pub mod pack;
 pub mod paths;
 pub mod runners;
 pub mod scratch;
@@ -88,6 +90,8 @@ pub struct Engine {
     pub artifacts: Arc<ArtifactStore>,
     /// Where stages run.
     pub runners: Runners,
+    /// Packs logs that are whole.
+    pub packer: pack::Packer,
 }
 
 impl Engine {
@@ -100,7 +104,7 @@ impl Engine {
         let store = Arc::new(Store::open(&paths.database())?);
         let artifacts = storage::open(&paths, &store).await?;
         let runners = Runners::new(&paths, &store.instance)?;
-        Ok(Arc::new(Self { paths, store, artifacts, runners }))
+        Ok(Arc::new(Self { paths, store, artifacts, runners, packer: pack::Packer::default() }))
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, watch};
 use super::Engine;
 use super::drive::Drive;
 use super::environment::Secrets;
+use super::pack::Packer;
 use super::paths::Paths;
 use super::runners::Runners;
 use crate::artifact::disk::Disk;
@@ -110,7 +111,7 @@ async fn no_row_names_what_a_power_cut_would_take() {
     };
     let artifacts = Arc::new(ArtifactStore::open_on(&ArtifactSettings::folder(folder.clone()), disk).unwrap());
     let runners = Runners::new(&paths, &store.instance).unwrap();
-    let engine = Arc::new(Engine { paths, store: Arc::clone(&store), artifacts, runners });
+    let engine = Arc::new(Engine { paths, store: Arc::clone(&store), artifacts, runners, packer: Packer::default() });
 
     let taken =
         source::snapshot(&tree, &engine.artifacts, &engine.paths.stat_cache(), engine.paths.root()).await.unwrap();

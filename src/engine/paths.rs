@@ -73,6 +73,11 @@ impl Paths {
         self.root.join("logs")
     }
 
+    /// Marks of builds whose logs are still to be packed.
+    pub fn unpacked(&self) -> PathBuf {
+        self.logs_root().join("unpacked")
+    }
+
     /// All logs of a build.
     pub fn logs(&self, build: BuildId) -> PathBuf {
         self.logs_root().join(build.0.to_string())

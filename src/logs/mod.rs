@@ -27,7 +27,7 @@ pub mod writer;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use compress::compress;
+pub use compress::{WORTH_PACKING, compress};
 pub use follow::Follow;
 pub use format::{Line, Stream};
 pub use marks::{StepEvent, StepMark};
@@ -57,6 +57,18 @@ pub enum LogError {
         path: PathBuf,
         /// Where, in the uncompressed log.
         offset: u64,
+    },
+    /// Somebody writes it, so it cannot be packed yet.
+    #[error("the log {} is still being written", path.display())]
+    InUse {
+        /// The plain log's path.
+        path: PathBuf,
+    },
+    /// Its attempt has ended and it is packed (or just being packed), so nothing can be added to it.
+    #[error("the log {} is packed: its attempt has ended, and nothing is added to it any more", path.display())]
+    Packed {
+        /// The plain log's path.
+        path: PathBuf,
     },
     /// The file system said no.
     #[error("cannot {action} the log {}", path.display())]

@@ -6,7 +6,7 @@
 //! After an error the writer is spent: part of a call's records may be in the file. The cure is the same as after a
 //! crash: [`LogWriter::resume`], and the source again from its first byte.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -79,10 +79,13 @@ impl LogWriter {
     /// stream as the file has is dropped (its marks are reported again), and the rest is written.
     ///
     /// # Errors
-    /// [`LogError::Io`] and [`LogError::DiskFull`].
+    /// [`LogError::Io`] and [`LogError::DiskFull`]; [`LogError::Packed`] if its attempt has ended.
     pub fn resume(path: &Path, mask: Mask, nonce: Option<&str>) -> Result<Self, LogError> {
         let file = match OpenOptions::new().read(true).write(true).open(path) {
             Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && super::packed_path(path).exists() => {
+                return Err(LogError::Packed { path: path.to_owned() });
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Self::create(path, mask, nonce),
             Err(e) => return Err(LogError::io("open", path)(e)),
         };
@@ -175,6 +178,10 @@ impl LogWriter {
 
 impl Sink {
     fn new(path: &Path, file: File) -> Result<Self, LogError> {
+        // Held as long as the writer lives: a log that is being written is not packed.
+        if let Err(TryLockError::WouldBlock) = file.try_lock_shared() {
+            return Err(LogError::Packed { path: path.to_owned() });
+        }
         // The index is made again from the log: after a power cut the two may not agree.
         match std::fs::remove_file(index::path(path)) {
             Ok(()) => {}

@@ -101,6 +101,11 @@ impl LocalRunner {
         })
     }
 
+    /// The folder in which a unit's scripts run.
+    pub fn workspace(&self, unit: &UnitName) -> PathBuf {
+        self.settings.root.join("units").join(&unit.0).join(folder::WORKSPACE)
+    }
+
     /// Says in words which of these limits cannot be enforced on this machine; `None` if all can.
     pub fn limits_note(&self, resources: &Resources) -> Option<String> {
         limits_note(self.place(resources).as_ref(), resources)
