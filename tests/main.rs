@@ -15,3 +15,4 @@ mod model;
 mod run;
 mod runner_contract;
 mod runner_local;
+mod secrets;
