@@ -18,3 +18,4 @@ mod run;
 mod runner_contract;
 mod runner_local;
 mod s3;
+mod secrets;

@@ -19,6 +19,7 @@ use crate::engine::drive::Drive;
 use crate::engine::environment::Secrets;
 use crate::engine::{Engine, gc, notice, pack, submit};
 use crate::ids::BuildId;
+use crate::logs::Quotes;
 use crate::pipeline::types::Pipeline;
 use crate::pipeline::{self, params};
 use crate::source;
@@ -37,7 +38,8 @@ pub async fn run(data: Option<&Path>, args: RunArgs) -> anyhow::Result<i32> {
         None => {
             let loaded = load(&args.file)?;
             // What cannot run is not accepted.
-            secrets(&loaded.pipeline, &args.secret_file)?;
+            let values = secrets(&loaded.pipeline, &args.secret_file)?;
+            harmless(&args.param, &values)?;
             let engine = data::open(data).await?;
             sweep(&engine, &loaded.pipeline, args.runner.as_deref()).await?;
             let request = request(&engine, loaded, &args).await?;
@@ -61,7 +63,7 @@ pub async fn run(data: Option<&Path>, args: RunArgs) -> anyhow::Result<i32> {
     // The driver has let go of its sender, so the watcher drains what is left and ends.
     watcher.await.context("the display broke")?;
     signals.abort();
-    let status = status?;
+    let status = status.map_err(usage)?;
     if !args.json {
         let parts = if style == view::Style::Tree { report::Parts::WithoutStages } else { report::Parts::All };
         report::print(&engine, id, parts).await?;
@@ -90,7 +92,7 @@ pub async fn finish_packing(engine: &Engine) -> anyhow::Result<()> {
 
 fn usage(error: crate::engine::EngineError) -> anyhow::Error {
     match error {
-        crate::engine::EngineError::Pipeline(text) => Usage(text).into(),
+        crate::engine::EngineError::Pipeline(text) | crate::engine::EngineError::Secrets(text) => Usage(text).into(),
         other => other.into(),
     }
 }
@@ -223,6 +225,7 @@ pub async fn make_request(engine: &Arc<Engine>, loaded: Loaded, asked: &Asked<'_
         reuse: asked.reuse,
         keep: asked.keep,
         actor: actor(),
+        secrets: BTreeMap::new(),
     })
 }
 
@@ -265,6 +268,22 @@ fn secrets(pipeline: &Pipeline, files: &[PathBuf]) -> anyhow::Result<Secrets> {
         return Err(Usage(text).into());
     }
     Ok(secrets)
+}
+
+/// Parameters are stored and shown as they are.
+fn harmless(params: &[String], secrets: &Secrets) -> anyhow::Result<()> {
+    let quotes = Quotes::new(secrets.pairs());
+    match params.iter().find(|param| quotes.is_in(param)) {
+        None => Ok(()),
+        Some(param) => {
+            let name = quotes.text(param.split('=').next().unwrap_or_default());
+            let text = format!(
+                "--param {name} holds the value of a secret, and parameters are stored and shown: secrets go by the \
+                 environment or --secret-file only"
+            );
+            Err(Usage(text).into())
+        }
+    }
 }
 
 /// Every start removes what nobody owns, on the runners that this pipeline uses.

@@ -235,7 +235,8 @@ pub async fn prepare(
 ) -> Result<PreparedImage, Failure> {
     let key = build.expanded.plan.nodes[node].key.clone();
     let notices = build.notices.clone();
-    let progress = move |text: String| tell(&notices, Notice::Progress { node: key.clone(), text });
+    let quotes = build.quotes.clone();
+    let progress = move |text: String| tell(&notices, Notice::Progress { node: key.clone(), text: quotes.text(&text) });
     let context = match source {
         ImageSource::Image(_) => None,
         ImageSource::Build { .. } => Some(

@@ -16,7 +16,7 @@ use super::now;
 use super::unit;
 use crate::build::status::{CancelReason, FailureKind};
 use crate::load::probe::probe;
-use crate::logs::{LogReader, LogWriter, Mask};
+use crate::logs::{LogReader, LogWriter};
 use crate::pipeline::types::Ready;
 use crate::runner::spec::{UnitName, UnitSpec};
 use crate::runner::{Listener, Output, Runner, TarStream, UnitStatus};
@@ -99,8 +99,7 @@ fn write_log(
     mut output: Output,
     again: bool,
 ) -> Result<JoinHandle<()>, Halt> {
-    let secrets = &attempt.cx.build.secrets.0;
-    let (mask, _) = Mask::new(secrets.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let mask = attempt.cx.build.mask.clone();
     let open = if again { LogWriter::resume } else { LogWriter::create };
     let mut writer = open(log, mask, Some(&attempt.nonce)).map_err(Halt::internal)?;
     let what = what.to_owned();

@@ -23,13 +23,14 @@ use super::environment::Secrets;
 use super::lock::BuildLock;
 use super::notice::{Notice, Notices, tell};
 use super::submit::{Expanded, expand};
-use super::{Engine, EngineError, now};
+use super::{Engine, EngineError, now, secrets};
 use crate::build::event::{Event, Stamped};
 use crate::build::next::{Action, next_actions};
 use crate::build::plan::Plan;
 use crate::build::status::{BuildState, BuildStatus, CancelReason, Failure, FailureKind, Outcome, StageStatus};
 use crate::build::transition::{replay, transition};
 use crate::ids::{BuildId, NodeKey};
+use crate::logs::{Mask, Quotes};
 use crate::store::attempts::{self, NewAttempt, StepRow};
 use crate::store::builds::{self, BuildRequest};
 use crate::store::models::NewVersion;
@@ -65,11 +66,28 @@ pub struct Build {
     pub expanded: Expanded,
     /// Values of secrets.
     pub secrets: Secrets,
+    /// Hides them in logs.
+    pub mask: Mask,
+    /// Hides them in everything else that is stored or told.
+    pub quotes: Quotes,
     /// Where notices go.
     pub notices: Notices,
 }
 
 impl Build {
+    /// A build with what its secrets look like.
+    pub fn new(
+        engine: Arc<Engine>,
+        (id, request): (BuildId, BuildRequest),
+        expanded: Expanded,
+        secrets: Secrets,
+        notices: Notices,
+    ) -> Self {
+        let (mask, _) = Mask::new(secrets.pairs());
+        let quotes = Quotes::new(secrets.pairs());
+        Self { engine, id, request, expanded, secrets, mask, quotes, notices }
+    }
+
     /// Where this build's results belong.
     pub fn scope(&self) -> Scope {
         Scope { project: self.request.project.clone(), pipeline: self.request.pipeline.clone() }
@@ -127,20 +145,21 @@ impl Engine {
     pub async fn drive(self: &Arc<Self>, id: BuildId, mut drive: Drive) -> Result<BuildStatus, EngineError> {
         let _lock = BuildLock::take_soon(&self.paths, id).await?;
         // Nobody else writes of this build while we have its lock.
-        let (row, history) = self.store.read(move |db| Ok((builds::get(db, id)?, events::of_build(db, id)?))).await?;
+        let (mut row, history) =
+            self.store.read(move |db| Ok((builds::get(db, id)?, events::of_build(db, id)?))).await?;
         if row.status.is_terminal() {
             return Ok(row.status);
         }
         let expanded = expand(&row.request)?;
         let state = replay(&expanded.plan, &history)?;
-        let build = Arc::new(Build {
-            engine: Arc::clone(self),
-            id,
-            request: row.request,
-            expanded,
-            secrets: drive.secrets,
-            notices: drive.notices,
-        });
+        // Whoever only ends a build reads nothing that it printed, and needs no secrets.
+        let ends = *drive.cancel.borrow() >= Some(CancelReason::Kill);
+        if !ends && secrets::settle(&mut row.request, &expanded.plan, &state, (&self.store.instance, &drive.secrets))? {
+            let request = row.request.clone();
+            self.store.write(move |tx| builds::set_secrets(tx, id, &request)).await?;
+        }
+        let build = Build::new(Arc::clone(self), (id, row.request), expanded, drive.secrets, drive.notices);
+        let build = Arc::new(build);
         super::gc::remove_ended_units(&build, &state).await;
         let mut driver = Driver {
             slots: slots(),

@@ -22,6 +22,7 @@ pub mod pack;
 pub mod paths;
 pub mod runners;
 pub mod scratch;
+pub mod secrets;
 pub mod serve;
 pub mod storage;
 pub mod submit;
@@ -57,6 +58,9 @@ pub enum EngineError {
     /// The pipeline cannot be planned (stored text that does not parse any more, an unknown stage asked for).
     #[error("{0}")]
     Pipeline(String),
+    /// A secret is not the one that the build began with, and what is under way printed the old one.
+    #[error("{0}")]
+    Secrets(String),
     /// Another process drives this build.
     #[error("build {0} is being run by another process")]
     Taken(crate::ids::BuildId),

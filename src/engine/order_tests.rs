@@ -83,6 +83,7 @@ fn request(folder: &Path, source: &Digest) -> BuildRequest {
         reuse: true,
         keep: false,
         actor: "test".to_owned(),
+        secrets: std::collections::BTreeMap::new(),
     }
 }
 

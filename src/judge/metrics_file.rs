@@ -79,7 +79,10 @@ fn collect(name: String, value: Value, numbers: &mut BTreeMap<String, f64>) -> R
         },
         Value::String(text) => match text.as_str() {
             "NaN" | "Infinity" | "-Infinity" => text.clone(),
-            text => format!("the text {:?}", text.chars().take(40).collect::<String>()),
+            text => match text.char_indices().nth(40) {
+                Some((end, _)) => format!("the text {:?}", format!("{}…", &text[..end])),
+                None => format!("the text {text:?}"),
+            },
         },
         Value::Array(_) => "a list".to_owned(),
         Value::Bool(value) => value.to_string(),

@@ -17,6 +17,7 @@ mod index;
 mod lines;
 mod marks;
 pub mod mask;
+pub mod quotes;
 pub mod reader;
 mod stream;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use follow::Follow;
 pub use format::{Line, Stream};
 pub use marks::{StepEvent, StepMark};
 pub use mask::Mask;
+pub use quotes::Quotes;
 pub use reader::{Hit, LogReader, Search};
 pub use writer::{LogWriter, Pipe};
 

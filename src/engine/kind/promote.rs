@@ -192,7 +192,7 @@ async fn decide(
         verdict: verdict.to_owned(),
         actor: "pipeline".to_owned(),
         stage: Some((attempt.cx.build.id, attempt.cx.node().key.clone())),
-        evidence: serde_json::to_value(judgement).map_err(Halt::internal)?,
+        evidence: attempt.log.masked_json(serde_json::to_value(judgement).map_err(Halt::internal)?),
         at: now(),
     };
     let new = deployment.clone();
