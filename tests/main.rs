@@ -6,6 +6,7 @@ mod architecture;
 mod docker_run;
 mod docker_runner;
 mod harness;
+mod hostile;
 mod images;
 mod kill;
 mod language;
