@@ -8,6 +8,7 @@ mod deployment;
 mod docker_run;
 mod docker_runner;
 mod harness;
+mod hostile;
 mod images;
 mod kill;
 mod language;

@@ -130,8 +130,7 @@ pub struct RunArgs {
 /// `validate`
 #[derive(Debug, Args)]
 pub struct ValidateArgs {
-    /// Pipeline files
-    #[arg(required = true)]
+    /// Pipeline files [default: pipeline.yaml, else pipelines/*.yaml]
     pub files: Vec<PathBuf>,
     /// Print findings as JSON
     #[arg(long)]

@@ -112,14 +112,11 @@ pub struct Loaded {
 /// # Errors
 /// [`InvalidPipeline`], or if the file cannot be read.
 pub fn load(file: &Path) -> anyhow::Result<Loaded> {
-    let bytes = match std::fs::read(file) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let text = format!("there is no {}; `orchestrator init` writes a starting pipeline", file.display());
-            return Err(Usage(text).into());
-        }
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
-    };
+    if !file.exists() {
+        let text = format!("there is no {}; `orchestrator init` writes a starting pipeline", file.display());
+        return Err(Usage(text).into());
+    }
+    let bytes = super::validate::read(file)?;
     let name = file.display().to_string();
     match pipeline::parse(&name, &bytes) {
         Ok(parsed) => {

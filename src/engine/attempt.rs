@@ -23,6 +23,9 @@ use crate::store::results::ResultRow;
 /// What a kind found out, by name: `checks`, `loadtest`, `judgement`.
 pub type Reports = BTreeMap<String, serde_json::Value>;
 
+/// Characters of a failure's message that are kept.
+const LONGEST_MESSAGE: usize = 16_000;
+
 /// What an attempt works with.
 pub struct AttemptCx {
     /// The build.
@@ -161,10 +164,20 @@ impl Halt {
 
     fn outcome(self) -> Outcome {
         match self {
-            Halt::Failed(failure) => Outcome::Failed { failure },
+            Halt::Failed(failure) => {
+                Outcome::Failed { failure: Failure { message: bounded(failure.message), ..failure } }
+            }
             Halt::Cancelled(reason) => Outcome::Cancelled { reason },
-            Halt::Interrupted(detail) => Outcome::Interrupted { detail },
+            Halt::Interrupted(detail) => Outcome::Interrupted { detail: bounded(detail) },
         }
+    }
+}
+
+/// A message may quote what a server, an engine or a file says, of any length. `…` says that it was cut.
+fn bounded(message: String) -> String {
+    match message.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message,
     }
 }
 
