@@ -64,6 +64,7 @@ impl Bench {
             restart: false,
             grace: Duration::from_secs(1),
             workspace_variable: true,
+            masked: Vec::new(),
         }
     }
 

@@ -15,8 +15,8 @@ use crate::images;
 
 /// Kills over one runner's test.
 const KILLS: usize = 55;
-/// Lines that each step prints.
-const LINES: usize = 400;
+/// Lines that each step prints: enough for a log that is packed.
+const LINES: usize = 600;
 
 /// Stages that print counted lines on both streams and leave one trace a step outside of their workspace.
 fn pipeline(trace: &str, defaults: &str) -> String {
@@ -109,6 +109,11 @@ fn survive(place: &Place, seed: u64, longest: Duration, traces: impl Fn() -> Str
         }
     }
     place.expect(0, &["gc"]);
+    for &build in &ids {
+        let logs = place.data().join("logs").join(build.to_string());
+        assert!(logs.join("first.1.log.zst").exists() && !logs.join("first.1.log").exists(), "build {build}");
+    }
+    check(place, ids[0]);
     assert_eq!(place.units(), Vec::<String>::new());
     eventually("no process is left", || place.processes().is_empty());
 }

@@ -264,14 +264,14 @@ fn events_as_json_end_with_the_result() {
 }
 
 /// A pipeline that trains, checks, loads and promotes, on a port of its own.
-fn promoting(algorithm: &str, port: u16) -> String {
+pub fn promoting(algorithm: &str, port: u16) -> String {
     format!(
         "name: players\nserve: {{ linfa: train, port: auto, ready: {{ path: /healthz }} }}\nstages:\n  train:\n    train:\n      model: players\n      linfa: {{ data: players.csv, target: good, task: classification, algorithm: {algorithm}, holdout: 0.4, seed: 3 }}\n  test-api:\n    needs: [train]\n    test-api:\n      checks: [ {{ name: up, request: GET /healthz }} ]\n  promote:\n    needs: [train, test-api]\n    promote:\n      model: players\n      better_if: {{ accuracy: {{ goal: maximize, test: mcnemar }} }}\n      deploy: {{ strategy: replace, port: {port} }}\n"
     )
 }
 
 /// Rows in which `a` decides, with some noise in `b`.
-fn players() -> String {
+pub fn players() -> String {
     let mut rows = "a,b,good\n".to_owned();
     for row in 0..400 {
         let a = (row * 37) % 100;
@@ -280,7 +280,7 @@ fn players() -> String {
     rows
 }
 
-fn healthy(port: u16) -> bool {
+pub fn healthy(port: u16) -> bool {
     let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) else { return false };
     use std::io::{Read, Write};
     stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
@@ -386,6 +386,45 @@ fn ending_an_interrupted_build_reads_no_output_without_its_secrets() {
     place.expect(0, &["cancel", "1"]);
     assert!(!fs::read_to_string(&log).unwrap().contains("hunter22"), "the secret is in the log");
     eventually("nothing is left", || place.processes().is_empty());
+}
+
+#[test]
+fn out_of_memory_is_called_that() {
+    let place = Place::with(
+        "stages:\n  hungry:\n    resources: { memory: 64MiB }\n    run: echo fine; all=$(head -c 400000000 /dev/zero | tr '\\0' x); sleep 30\n",
+    );
+    let ended = place.expect(1, &["run"]);
+    assert!(ended.out.contains("out of memory: limit 64 MiB"), "{}", ended.out);
+    assert_eq!(place.stage(1, "hungry")["failure"]["kind"], "out-of-memory");
+    assert_eq!(place.lines(1, "hungry", "stdout"), ["fine"]);
+}
+
+#[test]
+fn a_kept_workspace_stays_until_gc() {
+    let place = Place::with(
+        "stages:\n  bad: { run: 'echo clue > note.txt; exit 3', retry: { attempts: 2 } }\n  good: { run: echo fine }\n",
+    );
+    let ended = place.expect(1, &["run", "--keep"]);
+    let kept = place.units();
+    assert_eq!(kept.len(), 2, "each failed attempt's: {kept:?}");
+    for unit in &kept {
+        let workspace = place.data().join("local/units").join(unit).join("workspace");
+        assert_eq!(fs::read_to_string(workspace.join("note.txt")).unwrap(), "clue\n");
+        let log = place.expect(0, &["logs", "1", "bad", "--attempt", &unit[unit.len() - 7..unit.len() - 6]]);
+        assert!(log.out.contains(&workspace.display().to_string()), "{}", log.out);
+    }
+    assert!(ended.out.contains("orchestrator gc"), "{}", ended.out);
+    place.write("other.yaml", "stages: { a: { run: echo one } }\n");
+    place.expect(0, &["run", "other.yaml"]);
+    let _ = place.run(&["run", "--resume", "1"]);
+    assert_eq!(place.units(), kept, "the next start leaves it");
+    place.expect(0, &["gc"]);
+    assert_eq!(place.units(), Vec::<String>::new());
+    // Without `--keep` nothing is left, and nothing is said.
+    place.write("pipeline.yaml", "stages: { bad: { run: exit 3 } }\n");
+    let ended = place.expect(1, &["run"]);
+    assert!(!ended.out.contains("kept for a look"), "{}", ended.out);
+    assert_eq!(place.units(), Vec::<String>::new());
 }
 
 #[test]

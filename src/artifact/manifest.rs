@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +71,19 @@ pub struct FileEntry {
     /// Where a symbolic link points, relative to its own folder. Source trees alone have links.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
+    /// Who made it, for messages: ``stage `train` ``. Not stored.
+    #[serde(skip)]
+    pub origin: Option<Arc<str>>,
+}
+
+impl FileEntry {
+    /// A file for a message: its path, and who made it.
+    pub fn described(&self) -> String {
+        match &self.origin {
+            Some(origin) => format!("`{}` of {origin}", self.path),
+            None => format!("`{}`", self.path),
+        }
+    }
 }
 
 /// Files, sorted by path.
@@ -86,6 +100,16 @@ impl Manifest {
         Self { files }
     }
 
+    /// The same, its files known to come from there.
+    #[must_use]
+    pub fn from_origin(mut self, origin: &str) -> Self {
+        let origin: Arc<str> = origin.into();
+        for file in &mut self.files {
+            file.origin = Some(Arc::clone(&origin));
+        }
+        self
+    }
+
     /// What is stored, and hashed.
     pub fn canonical(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a manifest is text and numbers")
@@ -99,6 +123,11 @@ impl Manifest {
     /// The file at this path.
     pub fn find(&self, path: &str) -> Option<&FileEntry> {
         self.files.iter().find(|file| file.path == path)
+    }
+
+    /// Files that have a content of their own in the store: all but links.
+    pub fn blobs(&self) -> impl Iterator<Item = &FileEntry> {
+        self.files.iter().filter(|file| file.link.is_none())
     }
 
     /// Bytes of all files.

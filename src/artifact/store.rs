@@ -1,232 +1,307 @@
-//! Blobs on an object store.
+//! The store: what is there, and reading it back.
 
-use std::io::Read;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::StreamExt;
-use object_store::aws::AmazonS3Builder;
-use object_store::buffered::BufWriter;
-use object_store::local::LocalFileSystem;
-use object_store::path::Path as Key;
-use object_store::prefix::PrefixStore;
-use object_store::{ObjectStore, ObjectStoreExt};
-use tokio::io::AsyncWriteExt;
+use futures_util::{StreamExt, stream};
 use tokio::runtime::Handle;
+use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::ArtifactError;
-use super::manifest::{Digest, Manifest};
+use super::disk::Disk;
+use super::folder::{Folder, Found};
+use super::manifest::{Digest, FileEntry, Manifest};
+use super::s3::{AT_ONCE, Bucket};
+use super::{ArtifactError, Batch, blocking};
 
-/// Files up to this size are held in memory while they are hashed; larger ones go to a spool file.
-const SMALL: u64 = 1 << 20;
-/// Largest manifest that is read.
-const MANIFEST: u64 = 512 << 20;
+/// Largest manifest that is stored or read: more files than any cap lets in.
+const MANIFEST: u64 = 256 << 20;
 
 /// Where artifacts are kept.
 #[derive(Debug, Clone)]
 pub struct ArtifactSettings {
-    /// A folder, or `s3://bucket/prefix`.
-    pub url: String,
-    /// The endpoint of an S3 that is not Amazon's.
-    pub endpoint: Option<String>,
-    /// For files that are being hashed.
-    pub spool: PathBuf,
+    /// `s3://bucket/prefix?endpoint=...`; else they are kept in `folder`.
+    pub url: Option<String>,
+    /// Part of each key of a bucket: so data folders that share one never take each other's files for their own.
+    pub instance: String,
+    /// A folder of this machine: for blobs, or for what is on its way into a bucket.
+    pub folder: PathBuf,
+    /// Where a bucket's key is, and what else S3's own tools would take from the environment.
+    pub environment: Environment,
+}
+
+/// Variables: `HOME`, and those that begin with `AWS_`. Never shown.
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// Of these variables those that count.
+    pub fn of(variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        let counts =
+            |(name, value): &(String, String)| (name == "HOME" || name.starts_with("AWS_")) && !value.is_empty();
+        Self(variables.into_iter().filter(counts).collect())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 impl ArtifactSettings {
     /// In this folder.
     pub fn folder(folder: PathBuf) -> Self {
-        Self { url: folder.display().to_string(), endpoint: None, spool: folder.join("spool") }
+        Self { url: None, instance: String::new(), folder, environment: Environment::default() }
     }
 }
 
 /// The store. Cheap to share.
 #[derive(Debug)]
 pub struct ArtifactStore {
-    store: Arc<dyn ObjectStore>,
-    /// The folder, where it is one: a spooled file is moved there and not copied.
-    folder: Option<PathBuf>,
-    spool: PathBuf,
+    pub(super) place: Place,
+    pub(super) spool: PathBuf,
+    /// Held while something is made young again, and while a clean-up removes.
+    pub(super) lock: PathBuf,
+}
+
+/// Who wants to rely on a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reliance {
+    /// Somebody who found it by a row that names it: a clean-up sees that row too.
+    Named,
+    /// Somebody whose row is still to come.
+    New,
+}
+
+/// Where the blobs are.
+#[derive(Debug)]
+pub(super) enum Place {
+    Folder(Folder),
+    S3(Bucket),
 }
 
 impl ArtifactStore {
-    /// Opens the store, making the folder. For S3 the credentials are those of the usual `AWS_*` variables.
+    /// Opens the store, making the folder. A bucket is not asked anything yet: history can be read while it is down.
     ///
     /// # Errors
     /// If the folder cannot be made, or the settings make no sense.
-    pub async fn open(settings: &ArtifactSettings) -> Result<Self, ArtifactError> {
-        let spool = settings.spool.clone();
-        std::fs::create_dir_all(&spool).map_err(ArtifactError::io(spool.display().to_string()))?;
-        if let Some(rest) = settings.url.strip_prefix("s3://") {
-            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-            if let Some(endpoint) = &settings.endpoint {
-                builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
-            }
-            let store = PrefixStore::new(builder.build()?, prefix);
-            return Ok(Self { store: Arc::new(store), folder: None, spool });
+    pub fn open(settings: &ArtifactSettings) -> Result<Self, ArtifactError> {
+        Self::open_on(settings, Disk::default())
+    }
+
+    /// Looks whether the store can be used.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Remote`] if a bucket does not answer, is not there, or refuses the key.
+    pub async fn probe(&self) -> Result<(), ArtifactError> {
+        match &self.place {
+            Place::Folder(_) => Ok(()),
+            Place::S3(bucket) => bucket.probe().await,
         }
-        let folder = PathBuf::from(&settings.url);
-        std::fs::create_dir_all(&folder).map_err(ArtifactError::io(folder.display().to_string()))?;
-        let store = LocalFileSystem::new_with_prefix(&folder)?;
-        Ok(Self { store: Arc::new(store), folder: Some(folder), spool })
     }
 
-    fn key(digest: &Digest) -> Key {
-        let hex = digest.to_string();
-        let (head, tail) = hex.split_at(2);
-        Key::from_iter(["blobs", head, tail])
+    /// The same, on a disk whose steps a test sees.
+    pub(crate) fn open_on(settings: &ArtifactSettings, disk: Disk) -> Result<Self, ArtifactError> {
+        let folder = settings.folder.clone();
+        let spool = folder.join("spool");
+        std::fs::create_dir_all(&spool).map_err(ArtifactError::io(format!("cannot make {}", spool.display())))?;
+        let place = match &settings.url {
+            Some(url) => Place::S3(Bucket::open(url, &settings.instance, &settings.environment)?),
+            None => Place::Folder(Folder::open(&folder, disk)?),
+        };
+        Ok(Self { place, spool, lock: folder.join("lock") })
     }
 
-    /// Whether it is there.
+    /// Whether all files of a tree are there with the sizes that they should have: the first that is not, if any. A manifest
+    /// that is not there or damaged stands for all its files.
     ///
     /// # Errors
     /// The store's.
-    pub async fn has(&self, digest: &Digest) -> Result<bool, ArtifactError> {
-        match self.store.head(&Self::key(digest)).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+    pub async fn missing(self: &Arc<Self>, manifest: &Digest) -> Result<Option<String>, ArtifactError> {
+        let files = match self.manifest(manifest).await {
+            Ok(manifest) => manifest.files,
+            Err(ArtifactError::Absent(what) | ArtifactError::Damaged { what, .. }) => return Ok(Some(what)),
+            Err(error) => return Err(error),
+        };
+        let blobs: Vec<FileEntry> = files.into_iter().filter(|file| file.link.is_none()).collect();
+        let wanted: Vec<(Digest, u64)> = blobs.iter().map(|file| (file.digest, file.size)).collect();
+        let store = Arc::clone(self);
+        let present = blocking(move || store.present(&wanted, Reliance::Named)).await?;
+        Ok(blobs.iter().zip(present).find(|(_, present)| !present).map(|(file, _)| file.described()))
     }
 
-    /// Stores bytes; once, however often they come.
+    /// Which of these are there with these sizes, and will stay. What is in a folder is made young for that; what is old in a
+    /// bucket counts as absent to a [`Reliance::New`], since it can only be made young by storing it again. Blocking.
     ///
     /// # Errors
     /// The store's.
-    pub async fn put(&self, bytes: Bytes) -> Result<Digest, ArtifactError> {
-        let digest = Digest::of(&bytes);
-        if !self.has(&digest).await? {
-            self.store.put(&Self::key(&digest), bytes.into()).await?;
-        }
-        Ok(digest)
-    }
-
-    /// Stores what a reader gives, of this size or less, with bounded memory. Blocks: only where blocking is fine.
-    ///
-    /// # Errors
-    /// The reader's or the store's; [`ArtifactError::Refused`] if more comes than was said.
-    pub(crate) fn put_reader(&self, mut reader: &mut dyn Read, most: u64) -> Result<(Digest, u64), ArtifactError> {
-        let runtime = Handle::current();
-        let mut head = Vec::new();
-        let read = |error| ArtifactError::io("cannot read a file")(error);
-        Read::by_ref(&mut reader).take(SMALL).read_to_end(&mut head).map_err(read)?;
-        if (head.len() as u64) < SMALL {
-            let size = head.len() as u64;
-            return Ok((runtime.block_on(self.put(head.into()))?, size));
-        }
-        let mut spooled = tempfile::NamedTempFile::new_in(&self.spool)
-            .map_err(ArtifactError::io(self.spool.display().to_string()))?;
-        let mut hasher = blake3::Hasher::new();
-        let mut all = (&head[..]).chain(reader.take(most.saturating_sub(SMALL).saturating_add(1)));
-        let mut buffer = vec![0; 256 << 10];
-        let mut size = 0;
-        loop {
-            let count = all.read(&mut buffer).map_err(read)?;
-            if count == 0 {
-                break;
+    pub(crate) fn present(&self, wanted: &[(Digest, u64)], reliance: Reliance) -> Result<Vec<bool>, ArtifactError> {
+        match &self.place {
+            Place::Folder(folder) => {
+                let mut present = Vec::with_capacity(wanted.len());
+                let mut loose = Vec::new();
+                for (digest, size) in wanted {
+                    let found = folder.find(digest, *size, &self.lock)?;
+                    if found == Found::Loose {
+                        loose.push(*digest);
+                    }
+                    present.push(found != Found::Absent);
+                }
+                folder.place(&[], &loose)?;
+                Ok(present)
             }
-            size += count as u64;
-            hasher.update(&buffer[..count]);
-            std::io::Write::write_all(&mut spooled, &buffer[..count])
-                .map_err(ArtifactError::io("cannot write to the spool"))?;
+            Place::S3(bucket) => Handle::current().block_on(async {
+                let looks = stream::iter(wanted.to_vec())
+                    .map(|(digest, size)| async move { bucket.has(&digest, size, reliance).await });
+                looks.buffered(AT_ONCE).collect::<Vec<_>>().await.into_iter().collect()
+            }),
         }
-        if size > most {
-            return Err(ArtifactError::Refused(format!("a file is larger than {most} bytes")));
-        }
-        let digest = Digest::finish(&hasher);
-        if !runtime.block_on(self.has(&digest))? {
-            self.take_spooled(&runtime, spooled, &digest)?;
-        }
-        Ok((digest, size))
     }
 
-    fn take_spooled(
-        &self,
-        runtime: &Handle,
-        spooled: tempfile::NamedTempFile,
-        digest: &Digest,
-    ) -> Result<(), ArtifactError> {
-        let key = Self::key(digest);
-        if let Some(folder) = &self.folder {
-            let target = folder.join(key.as_ref());
-            let io = |error| ArtifactError::io(target.display().to_string())(error);
-            if let Some(parent) = target.parent() {
-                std::fs::create_dir_all(parent).map_err(io)?;
+    /// A file's content, checked on the way. Blocking.
+    pub(super) fn read(self: &Arc<Self>, file: &FileEntry) -> Result<Checked, ArtifactError> {
+        let inner: Option<Box<dyn Read + Send>> = match &self.place {
+            Place::Folder(folder) => folder.read(&file.digest)?.map(|file| Box::new(file) as Box<dyn Read + Send>),
+            Place::S3(bucket) => {
+                let runtime = Handle::current();
+                runtime.block_on(bucket.read(&file.digest))?.map(|stream| {
+                    let reader = SyncIoBridge::new_with_handle(StreamReader::new(stream), runtime);
+                    Box::new(reader) as Box<dyn Read + Send>
+                })
             }
-            return spooled.persist(&target).map(|_| ()).map_err(|error| io(error.error));
-        }
-        runtime.block_on(async {
-            let mut source = tokio::fs::File::open(spooled.path()).await.map_err(ArtifactError::io("the spool"))?;
-            let mut sink = BufWriter::new(Arc::clone(&self.store), key);
-            tokio::io::copy(&mut source, &mut sink).await.map_err(ArtifactError::io("cannot upload"))?;
-            sink.shutdown().await.map_err(ArtifactError::io("cannot upload"))
-        })
+        };
+        let inner = inner.ok_or_else(|| ArtifactError::Absent(file.described()))?;
+        let store = Arc::clone(self);
+        Ok(Checked { store, inner, hasher: blake3::Hasher::new(), read: 0, file: file.clone() })
     }
 
-    /// A blob as a stream of pieces, not yet checked against its digest.
-    pub(super) async fn stream(
-        &self,
-        digest: &Digest,
-    ) -> Result<futures_util::stream::BoxStream<'static, object_store::Result<Bytes>>, ArtifactError> {
-        match self.store.get(&Self::key(digest)).await {
-            Ok(found) => Ok(found.into_stream()),
-            Err(object_store::Error::NotFound { .. }) => Err(ArtifactError::Absent(digest.to_string())),
-            Err(error) => Err(error.into()),
+    /// Takes what is damaged out of the way, so that it is missed and made anew.
+    fn set_aside(&self, digest: &Digest) {
+        let done = match &self.place {
+            Place::Folder(folder) => folder.set_aside(digest).map_err(|error| error.to_string()),
+            Place::S3(bucket) => Handle::current().block_on(bucket.remove(digest)).map_err(|error| error.to_string()),
+        };
+        if let Err(error) = done {
+            tracing::warn!(%digest, %error, "cannot set a damaged file aside");
         }
     }
 
-    /// A whole blob of at most so many bytes.
-    ///
-    /// # Errors
-    /// If it is not there, larger, or damaged.
-    pub async fn get(&self, digest: &Digest, most: u64) -> Result<Vec<u8>, ArtifactError> {
-        let mut pieces = self.stream(digest).await?;
-        let mut bytes = Vec::new();
-        while let Some(piece) = pieces.next().await {
-            bytes.extend_from_slice(&piece?);
+    /// A whole file of at most so many bytes.
+    async fn whole(self: &Arc<Self>, file: FileEntry, most: u64) -> Result<Vec<u8>, ArtifactError> {
+        let store = Arc::clone(self);
+        blocking(move || {
+            let mut bytes = Vec::new();
+            let what = file.described();
+            store.read(&file)?.take(most + 1).read_to_end(&mut bytes).map_err(ArtifactError::io(&what))?;
             if bytes.len() as u64 > most {
-                return Err(ArtifactError::Refused(format!("it is larger than {most} bytes")));
+                return Err(ArtifactError::Refused(format!("{what} is larger than {}", crate::words::size(most))));
             }
-        }
-        let found = Digest::of(&bytes);
-        if found != *digest {
-            let detail = format!("its content hashes to {found}");
-            return Err(ArtifactError::Damaged { digest: digest.to_string(), detail });
-        }
-        Ok(bytes)
+            Ok(bytes)
+        })
+        .await
     }
 
-    /// Stores a manifest.
+    /// Stores a manifest. Its files are to be stored before it. When this returns, its digest can be committed.
     ///
     /// # Errors
-    /// The store's.
-    pub async fn put_manifest(&self, manifest: &Manifest) -> Result<Digest, ArtifactError> {
-        self.put(manifest.canonical().into()).await
+    /// The store's; [`ArtifactError::Refused`] if it has too many files.
+    pub async fn put_manifest(self: &Arc<Self>, manifest: &Manifest) -> Result<Digest, ArtifactError> {
+        let bytes = manifest.canonical();
+        if bytes.len() as u64 > MANIFEST {
+            let text = format!("a list of {} files is too long; pack what belongs together", manifest.files.len());
+            return Err(ArtifactError::Refused(text));
+        }
+        let store = Arc::clone(self);
+        blocking(move || {
+            let mut batch = Batch::new(&store);
+            let digest = batch.put_bytes(bytes)?;
+            batch.keep()?;
+            Ok(digest)
+        })
+        .await
     }
 
     /// Reads a manifest.
     ///
     /// # Errors
-    /// If it is not there, or is none.
-    pub async fn manifest(&self, digest: &Digest) -> Result<Manifest, ArtifactError> {
-        let bytes = self.get(digest, MANIFEST).await?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| ArtifactError::Damaged { digest: digest.to_string(), detail: error.to_string() })
+    /// If it is not there, or damaged.
+    pub async fn manifest(self: &Arc<Self>, digest: &Digest) -> Result<Manifest, ArtifactError> {
+        let short: String = digest.to_string().chars().take(12).collect();
+        let what = format!("the list of files {short}");
+        let list = FileEntry {
+            path: what.clone(),
+            executable: false,
+            size: MANIFEST,
+            digest: *digest,
+            link: None,
+            origin: None,
+        };
+        let bytes = self.whole(list, MANIFEST).await?;
+        serde_json::from_slice(&bytes).map_err(|error| ArtifactError::Damaged { what, detail: error.to_string() })
     }
 
     /// The bytes of one file of a manifest.
     ///
     /// # Errors
     /// If there is no such file, or it is larger than `most` bytes.
-    pub async fn get_file(&self, manifest: &Manifest, path: &str, most: u64) -> Result<Vec<u8>, ArtifactError> {
-        let file = manifest.find(path).ok_or_else(|| ArtifactError::Absent(path.to_owned()))?;
-        self.get(&file.digest, most).await
+    pub async fn get_file(
+        self: &Arc<Self>,
+        manifest: &Manifest,
+        path: &str,
+        most: u64,
+    ) -> Result<Vec<u8>, ArtifactError> {
+        let file = manifest.find(path).filter(|file| file.link.is_none());
+        let file = file.ok_or_else(|| ArtifactError::Refused(format!("there is no file `{path}`")))?;
+        self.whole(file.clone(), most).await
     }
 
     /// The folder for spool files.
     pub fn spool(&self) -> &Path {
         &self.spool
+    }
+}
+
+/// Reads a blob, and fails if it is not what it was.
+pub(super) struct Checked {
+    store: Arc<ArtifactStore>,
+    inner: Box<dyn Read + Send>,
+    hasher: blake3::Hasher,
+    read: u64,
+    file: FileEntry,
+}
+
+impl Read for Checked {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.read += count as u64;
+        if count == 0 && Digest::finish(&self.hasher) != self.file.digest {
+            return Err(self.damaged(format!("its {} bytes are not those that were stored", self.read)));
+        }
+        if self.read > self.file.size {
+            return Err(self.damaged(format!("it has more than its {} bytes", self.file.size)));
+        }
+        Ok(count)
+    }
+}
+
+impl Checked {
+    fn damaged(&self, detail: String) -> io::Error {
+        self.store.set_aside(&self.file.digest);
+        io::Error::other(ArtifactError::Damaged { what: self.file.described(), detail })
     }
 }

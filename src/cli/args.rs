@@ -113,7 +113,7 @@ pub struct RunArgs {
     /// Reuse no earlier result
     #[arg(long)]
     pub no_reuse: bool,
-    /// Leave a failed container or workspace for a look, and say how to enter it
+    /// Leave a failed container or workspace for a look until `gc`, and say how to enter it
     #[arg(long)]
     pub keep: bool,
     /// The folder to build [default: the pipeline file's folder]
@@ -130,8 +130,7 @@ pub struct RunArgs {
 /// `validate`
 #[derive(Debug, Args)]
 pub struct ValidateArgs {
-    /// Pipeline files
-    #[arg(required = true)]
+    /// Pipeline files [default: pipeline.yaml, else pipelines/*.yaml]
     pub files: Vec<PathBuf>,
     /// Print findings as JSON
     #[arg(long)]
@@ -317,6 +316,11 @@ pub enum DeploymentsCommand {
         /// The model
         model: String,
     },
+    /// Start again what should serve and does not, after a reboot or an accident
+    Restore {
+        /// Only this model [default: all]
+        model: Option<String>,
+    },
 }
 
 /// `promote`
@@ -341,9 +345,20 @@ pub struct RollbackArgs {
     pub reason: String,
 }
 
+fn min_age(text: &str) -> Result<std::time::Duration, String> {
+    let age = crate::pipeline::units::duration(text).map_err(|error| error.to_string())?;
+    if age < crate::artifact::YOUNGEST { Err("at least 2h".to_owned()) } else { Ok(age) }
+}
+
 /// `gc`
 #[derive(Debug, Args)]
 pub struct GcArgs {
+    /// Tell what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Keep artifacts that are younger, whoever needs them; at least 2h (in a bucket 24h), since builds that run have some in hand
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = min_age)]
+    pub min_age: std::time::Duration,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -48,7 +48,8 @@ async fn manifest(engine: &Arc<Engine>, build: BuildId, node: &NodeKey) -> anyho
     let key = node.clone();
     let Some(row) = engine.store.read(move |db| results::of_stage(db, build, &key)).await? else { return Ok(None) };
     let digest: Digest = row.outputs.parse().context("stored digest")?;
-    Ok(Some(engine.artifacts.manifest(&digest).await?))
+    let manifest = engine.artifacts.manifest(&digest).await?;
+    Ok(Some(manifest.from_origin(&format!("stage `{node}` of build {build}"))))
 }
 
 async fn list(engine: &Arc<Engine>, build: BuildId, stage: Option<&str>, json: bool) -> anyhow::Result<i32> {

@@ -89,5 +89,6 @@ pub async fn cancel(data: Option<&Path>, args: CancelArgs) -> anyhow::Result<i32
     let drive = Drive { secrets: Secrets::default(), cancel, notices, slots: Slots::of_this_machine(), priority: 0 };
     let status = engine.drive(args.build, drive).await?;
     anstream::println!("build {} is {}", args.build, text::build_word(status));
+    super::run::finish_packing(&engine).await?;
     Ok(exit::PASSED)
 }

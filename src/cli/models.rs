@@ -9,9 +9,9 @@ use super::args::{DeploymentsArgs, DeploymentsCommand, ModelsArgs, ModelsCommand
 use super::exit::{self, Usage};
 use super::run::actor;
 use super::{data, text};
-use crate::deploy::{self, DeploySpec, Deployer};
+use crate::deploy::{self, Author, DeploySpec, Deployer, Health};
+use crate::engine::deployments::{self as of, Right};
 use crate::engine::{Engine, now, workspace};
-use crate::runner::UnitStatus;
 use crate::runner::spec::UnitName;
 use crate::store::deployments::{self, DeploymentRow, DeploymentStatus};
 use crate::store::models::{self, Promotion, VersionRow};
@@ -138,6 +138,7 @@ async fn show(engine: &Arc<Engine>, model: String, json: bool) -> anyhow::Result
 /// If there is no such version, or its deployment fails.
 pub async fn promote(data: Option<&Path>, args: PromoteArgs) -> anyhow::Result<i32> {
     let engine = data::open(data).await?;
+    let _right = right(&engine, &args.model).await?;
     let (model, version) = (args.model.clone(), args.version);
     let found = engine.store.read(move |db| Ok((models::version(db, &model, version)?, models::champion(db, &model)?)));
     let (row, champion) = found.await?;
@@ -154,6 +155,7 @@ pub async fn promote(data: Option<&Path>, args: PromoteArgs) -> anyhow::Result<i
 /// If there was none, or its deployment fails.
 pub async fn rollback(data: Option<&Path>, args: RollbackArgs) -> anyhow::Result<i32> {
     let engine = data::open(data).await?;
+    let _right = right(&engine, &args.model).await?;
     let model = args.model.clone();
     let (champion, history) =
         engine.store.read(move |db| Ok((models::champion(db, &model)?, models::history(db, &model, 500)?))).await?;
@@ -171,6 +173,37 @@ pub async fn rollback(data: Option<&Path>, args: RollbackArgs) -> anyhow::Result
     change(&engine, &args.model, before, Some(champion), "rolled-back", &args.reason).await
 }
 
+/// The right to change what serves a model, with everything in order that an interrupted process left.
+async fn right(engine: &Arc<Engine>, model: &str) -> anyhow::Result<Right> {
+    let holder = format!("{} at a terminal", actor());
+    let right = of::right_where_it_serves(engine, model, &holder, text::remark).await?;
+    let rows = engine.store.read(deployments::open).await?;
+    let deployer = deployer(engine, rows.iter().filter(|row| row.model == model));
+    for found in deployer.recover(model).await? {
+        text::remark(&format!("version {} of `{model}` {}", found.version, found.what));
+    }
+    Ok(right)
+}
+
+/// Takes up deployments that an interrupted process left, and says what came of them.
+///
+/// # Errors
+/// The database's.
+pub async fn recover(engine: &Arc<Engine>) -> anyhow::Result<()> {
+    for found in of::recover(engine, |name| std::env::var(name).ok()).await? {
+        text::remark(&format!("version {} of `{}` {}", found.version, found.model, found.what));
+    }
+    Ok(())
+}
+
+/// What deploys, with the values that the environment has for these rows' secrets.
+fn deployer<'a>(engine: &Arc<Engine>, rows: impl IntoIterator<Item = &'a DeploymentRow>) -> Deployer {
+    let names = rows.into_iter().flat_map(deploy::secret_names);
+    let values = names.filter_map(|name| std::env::var(&name).ok().map(|value| (name, value))).collect();
+    of::deployer(engine, values)
+}
+
+/// Stores the decision together with the deployment that follows from it, then makes it true. The caller has the right.
 async fn change(
     engine: &Arc<Engine>,
     model: &str,
@@ -179,6 +212,12 @@ async fn change(
     verdict: &str,
     reason: &str,
 ) -> anyhow::Result<i32> {
+    let name = model.to_owned();
+    let live = engine.store.read(move |db| deployments::live(db, &name)).await?;
+    let new = match &live {
+        Some(live) if live.version != version => Some(row_for(engine, live, model, version).await?),
+        Some(_) | None => None,
+    };
     let decision = Promotion {
         model: model.to_owned(),
         candidate: version,
@@ -189,40 +228,39 @@ async fn change(
         evidence: serde_json::json!({ "reason": reason }),
         at: now(),
     };
-    engine.store.write(move |tx| models::decide(tx, &decision)).await?;
-    let deployed = redeploy(engine, model, version).await;
-    if let (Err(_), Some(before)) = (&deployed, champion) {
-        let back = Promotion {
-            model: model.to_owned(),
-            candidate: before,
-            champion: Some(version),
-            verdict: "rolled-back".to_owned(),
-            actor: actor(),
-            stage: None,
-            evidence: serde_json::json!({ "reason": "its deployment failed" }),
-            at: now(),
-        };
-        engine.store.write(move |tx| models::decide(tx, &back)).await?;
+    let stored = new.clone();
+    let id = engine
+        .store
+        .write(move |tx| {
+            models::decide(tx, &decision)?;
+            stored.map(|row| deployments::create(tx, &row)).transpose()
+        })
+        .await?;
+    if let (Some(row), Some(id)) = (new, id) {
+        let row = DeploymentRow { id, ..row };
+        let author = Author { actor: actor(), stage: None };
+        deployer(engine, live.iter().chain([&row])).make_true(&row, champion, &author).await?;
+        anstream::println!("version {version} serves on port {}", row.port);
     }
-    let code = deployed?;
     anstream::println!("version {version} of `{model}` is champion ({verdict})");
-    Ok(code)
+    Ok(exit::PASSED)
 }
 
-/// Where a version of this model serves, the new champion takes its port, if it has been deployed before.
-async fn redeploy(engine: &Arc<Engine>, model: &str, version: u64) -> anyhow::Result<i32> {
+/// The deployment by which a version takes the port of the one that serves now.
+async fn row_for(
+    engine: &Arc<Engine>,
+    live: &DeploymentRow,
+    model: &str,
+    version: u64,
+) -> anyhow::Result<DeploymentRow> {
     let name = model.to_owned();
-    let (live, earlier) = engine
-        .store
-        .read(move |db| Ok((deployments::live(db, &name)?, deployments::of_version(db, &name, version)?)))
-        .await?;
-    let Some(live) = live.filter(|live| live.version != version) else { return Ok(exit::PASSED) };
+    let earlier = engine.store.read(move |db| deployments::of_version(db, &name, version)).await?;
     let earlier = match earlier {
         Some(earlier) => earlier,
-        None => like(engine, &live, model, version).await?,
+        None => like(engine, live, model, version).await?,
     };
     let at = now();
-    let row = DeploymentRow {
+    Ok(DeploymentRow {
         id: 0,
         unit: deploy::unit_name(&engine.store.instance, model, version, at),
         version,
@@ -231,25 +269,7 @@ async fn redeploy(engine: &Arc<Engine>, model: &str, version: u64) -> anyhow::Re
         detail: String::new(),
         since: at,
         ..earlier
-    };
-    let new = row.clone();
-    let id = engine.store.write(move |tx| deployments::create(tx, &new)).await?;
-    let secrets = row.spec.get("secrets").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
-    let secrets = secrets
-        .iter()
-        .filter_map(serde_json::Value::as_str)
-        .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
-        .collect();
-    let deployer = Deployer {
-        store: Arc::clone(&engine.store),
-        artifacts: Arc::clone(&engine.artifacts),
-        runner: engine.runners.named(&row.runner).await?,
-        secrets,
-        now,
-    };
-    deployer.take_port(&DeploymentRow { id, ..row.clone() }).await?;
-    anstream::println!("version {version} serves on port {}", row.port);
-    Ok(exit::PASSED)
+    })
 }
 
 /// How a version that was never deployed is started: as the one that serves, with its own source tree and outputs.
@@ -261,75 +281,120 @@ async fn like(engine: &Arc<Engine>, live: &DeploymentRow, model: &str, version: 
     Ok(DeploymentRow { spec: serde_json::to_value(spec)?, ..live.clone() })
 }
 
-/// Lists deployments, or stops one.
+/// A deployment as listed.
+#[derive(Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    row: DeploymentRow,
+    /// Where users reach it, if it is on this machine.
+    url: String,
+    /// The build that made its version.
+    build: Option<crate::ids::BuildId>,
+    /// What one sees of it from outside; only of what should serve.
+    #[serde(flatten)]
+    health: Option<Health>,
+}
+
+/// Lists deployments, stops one, or starts again those whose server is gone.
 ///
 /// # Errors
 /// The database's, or the runner's.
 pub async fn deployments(data: Option<&Path>, args: DeploymentsArgs) -> anyhow::Result<i32> {
     let engine = data::open(data).await?;
-    if let Some(DeploymentsCommand::Stop { model }) = args.command {
-        return stop(&engine, &model).await;
+    match args.command {
+        Some(DeploymentsCommand::Stop { model }) => return stop(&engine, &model).await,
+        Some(DeploymentsCommand::Restore { model }) => return restore(&engine, model.as_deref()).await,
+        None => {}
     }
-    let mut rows = engine.store.read(|db| deployments::list(db, SHOWN)).await?;
-    for row in rows.iter_mut().filter(|row| row.status == DeploymentStatus::Live) {
-        if let Some(detail) = down(&engine, row).await {
-            row.detail = detail;
-        }
+    let rows = engine.store.read(|db| deployments::list(db, SHOWN)).await?;
+    let looker = deployer(&engine, []);
+    let mut listed = Vec::new();
+    for row in rows {
+        let health = if row.status == DeploymentStatus::Live { Some(looker.health(&row).await) } else { None };
+        let (model, version) = (row.model.clone(), row.version);
+        let build = engine.store.read(move |db| Ok(models::version(db, &model, version)?.build)).await.ok();
+        listed.push(Listed { url: format!("http://127.0.0.1:{}", row.port), row, build, health });
     }
     if args.json {
-        data::print_json(&rows)?;
+        data::print_json(&listed)?;
         return Ok(exit::PASSED);
     }
-    if rows.is_empty() {
+    if listed.is_empty() {
         text::remark("nothing is deployed: a `promote` stage with `deploy` does it");
         return Ok(exit::PASSED);
     }
-    let mut table = vec![["MODEL", "VERSION", "PORT", "STATUS", "SINCE", ""].map(str::to_owned).to_vec()];
-    for row in rows {
-        let style = match row.status {
-            DeploymentStatus::Live if row.detail.is_empty() => text::GOOD,
-            DeploymentStatus::Live => text::WARN,
-            DeploymentStatus::Failed => text::BAD,
-            DeploymentStatus::Starting | DeploymentStatus::Stopped => text::DIM,
-        };
+    let head = ["MODEL", "VERSION", "BUILD", "PORT", "STATUS", "SINCE", ""];
+    let mut table = vec![head.map(str::to_owned).to_vec()];
+    for Listed { row, build, health, .. } in listed {
+        let (style, word, detail) = standing(&row, health);
         table.push(vec![
             text::one_line(&row.model, 40),
             row.version.to_string(),
+            build.map_or(String::new(), |build| build.to_string()),
             row.port.to_string(),
-            text::paint(style, row.status.word()),
+            text::paint(style, word),
             text::moment(row.since),
-            text::one_line(&row.detail, 80),
+            text::one_line(&detail, 80),
         ]);
     }
     anstream::print!("{}", text::table(&table));
     Ok(exit::PASSED)
 }
 
-/// What is wrong with a deployment that should serve; `None` if its unit runs.
-async fn down(engine: &Engine, row: &DeploymentRow) -> Option<String> {
-    let unit = UnitName(row.unit.clone());
-    let status = match engine.runners.named(&row.runner).await {
-        Ok(runner) => runner.status(&unit).await,
-        Err(error) => Err(error),
-    };
-    match status {
-        Ok(UnitStatus::Running) => None,
-        Ok(UnitStatus::Absent | UnitStatus::Created | UnitStatus::Exited(_) | UnitStatus::Lost) => {
-            Some("its process is gone; promote a version or run the pipeline to deploy again".to_owned())
-        }
-        Err(error) => Some(format!("not known: {error}")),
+/// How a deployment is shown: colour, word, more.
+fn standing(row: &DeploymentRow, health: Option<Health>) -> (anstyle::Style, &'static str, String) {
+    let word = row.status.word();
+    match (row.status, health) {
+        (DeploymentStatus::Live, Some(Health::Healthy)) => (text::GOOD, word, row.detail.clone()),
+        (DeploymentStatus::Live, Some(Health::NotAnswering(why))) => (text::WARN, "not answering", why),
+        (DeploymentStatus::Live, Some(Health::Gone(why))) => (text::BAD, "gone", why),
+        (DeploymentStatus::Live, Some(Health::WrongOwner(why))) => (text::BAD, "wrong owner", why),
+        (DeploymentStatus::Live, Some(Health::Unknown(why))) => (text::WARN, "not known", why),
+        (DeploymentStatus::Live, None) => (text::GOOD, word, row.detail.clone()),
+        (DeploymentStatus::Failed, _) => (text::BAD, word, row.detail.clone()),
+        (DeploymentStatus::Starting | DeploymentStatus::Stopped, _) => (text::DIM, word, row.detail.clone()),
     }
 }
 
 async fn stop(engine: &Arc<Engine>, model: &str) -> anyhow::Result<i32> {
+    let _right = right(engine, model).await?;
     let name = model.to_owned();
     let Some(row) = engine.store.read(move |db| deployments::live(db, &name)).await? else {
         return Err(Usage(format!("nothing serves `{model}`; `orchestrator deployments` lists what does")).into());
     };
-    let runner = engine.runners.named(&row.runner).await?;
-    runner.remove(&UnitName(row.unit.clone())).await?;
+    // Intent first: interrupted here, a clean-up removes the unit.
     let (id, at, detail) = (row.id, now(), format!("stopped by {}", actor()));
     engine.store.write(move |tx| deployments::set(tx, id, DeploymentStatus::Stopped, &detail, at)).await?;
+    let runner = engine.runners.named(&row.runner).await?;
+    runner.remove(&UnitName(row.unit.clone())).await?;
     anstream::println!("version {} of `{model}` no longer serves on port {}", row.version, row.port);
     Ok(exit::PASSED)
+}
+
+/// Starts again what should serve and does not, after a reboot or an accident.
+async fn restore(engine: &Arc<Engine>, wanted: Option<&str>) -> anyhow::Result<i32> {
+    let open = engine.store.read(deployments::open).await?;
+    let mut models: Vec<String> = open.iter().map(|row| row.model.clone()).collect();
+    models.sort_unstable();
+    models.dedup();
+    if let Some(wanted) = wanted {
+        models.retain(|model| model == wanted);
+        if models.is_empty() {
+            let text = format!("`{wanted}` is not deployed; `orchestrator deployments` lists what is");
+            return Err(Usage(text).into());
+        }
+    }
+    let mut code = exit::PASSED;
+    for model in models {
+        let _right = right(engine, &model).await?;
+        match deployer(engine, &open).restore(&model).await {
+            Ok(true) => anstream::println!("`{model}` serves again"),
+            Ok(false) => anstream::println!("`{model}` serves"),
+            Err(error) => {
+                text::error(&format!("`{model}` cannot be started: {error}"));
+                code = exit::FAILED;
+            }
+        }
+    }
+    Ok(code)
 }

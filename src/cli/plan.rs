@@ -51,14 +51,8 @@ pub async fn run(data: Option<&Path>, args: PlanArgs) -> anyhow::Result<i32> {
         EngineError::Pipeline(text) => anyhow::Error::from(Usage(text)),
         other => other.into(),
     })?;
-    let build = Arc::new(Build {
-        engine,
-        id: BuildId(0),
-        request,
-        expanded,
-        secrets: Secrets::default(),
-        notices: broadcast::channel(notice::CAPACITY).0,
-    });
+    let notices = broadcast::channel(notice::CAPACITY).0;
+    let build = Arc::new(Build::new(engine, (BuildId(0), request), expanded, Secrets::default(), notices));
     let planned = explain(&build).await?;
     if args.json {
         data::print_json(&planned)?;

@@ -196,7 +196,11 @@ fn last_line(report: &BuildReport, out: &mut String) {
     let verdicts: Vec<&str> = report
         .stages
         .iter()
-        .filter_map(|stage| stage.attempts.last()?.reports.get("judgement")?.get("verdict")?.as_str())
+        .filter_map(|stage| {
+            // What came of it, where that is known: a verdict is not yet a promotion.
+            let judgement = stage.attempts.last()?.reports.get("judgement")?;
+            judgement.get("outcome").or_else(|| judgement.get("verdict"))?.as_str()
+        })
         .collect();
     let verdict = if verdicts.is_empty() { String::new() } else { format!(" · {}", verdicts.join(", ")) };
     let status = text::build_word(report.build.status);

@@ -12,13 +12,15 @@ use tokio::sync::{broadcast, watch};
 use super::args::RunArgs;
 use super::exit::{self, InvalidPipeline, Usage};
 use super::{data, report, text, view};
+use crate::artifact::Sweep;
 use crate::build::plan::Selection;
 use crate::build::status::{BuildStatus, CancelReason};
 use crate::engine::drive::Drive;
 use crate::engine::environment::Secrets;
 use crate::engine::slots::Slots;
-use crate::engine::{Engine, gc, notice, submit};
+use crate::engine::{Engine, gc, notice, pack, submit};
 use crate::ids::BuildId;
+use crate::logs::Quotes;
 use crate::pipeline::types::Pipeline;
 use crate::pipeline::{self, params};
 use crate::source;
@@ -37,7 +39,8 @@ pub async fn run(data: Option<&Path>, args: RunArgs) -> anyhow::Result<i32> {
         None => {
             let loaded = load(&args.file)?;
             // What cannot run is not accepted.
-            secrets(&loaded.pipeline, &args.secret_file)?;
+            let values = secrets(&loaded.pipeline, &args.secret_file)?;
+            harmless(&args.param, &values)?;
             let engine = data::open(data).await?;
             sweep(&engine, &loaded.pipeline, args.runner.as_deref()).await?;
             let request = request(&engine, loaded, &args).await?;
@@ -62,11 +65,12 @@ pub async fn run(data: Option<&Path>, args: RunArgs) -> anyhow::Result<i32> {
     // The driver has let go of its sender, so the watcher drains what is left and ends.
     watcher.await.context("the display broke")?;
     signals.abort();
-    let status = status?;
+    let status = status.map_err(usage)?;
     if !args.json {
         let parts = if style == view::Style::Tree { report::Parts::WithoutStages } else { report::Parts::All };
         report::print(&engine, id, parts).await?;
     }
+    finish_packing(&engine).await?;
     Ok(match status {
         BuildStatus::Passed => exit::PASSED,
         BuildStatus::Cancelled { .. } => exit::CANCELLED,
@@ -74,9 +78,23 @@ pub async fn run(data: Option<&Path>, args: RunArgs) -> anyhow::Result<i32> {
     })
 }
 
+/// Waits until the build's logs are packed; a signal leaves the rest to the next start.
+///
+/// # Errors
+/// If signals cannot be listened to.
+pub async fn finish_packing(engine: &Engine) -> anyhow::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        () = engine.packer.done() => {}
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
 fn usage(error: crate::engine::EngineError) -> anyhow::Error {
     match error {
-        crate::engine::EngineError::Pipeline(text) => Usage(text).into(),
+        crate::engine::EngineError::Pipeline(text) | crate::engine::EngineError::Secrets(text) => Usage(text).into(),
         other => other.into(),
     }
 }
@@ -96,14 +114,11 @@ pub struct Loaded {
 /// # Errors
 /// [`InvalidPipeline`], or if the file cannot be read.
 pub fn load(file: &Path) -> anyhow::Result<Loaded> {
-    let bytes = match std::fs::read(file) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let text = format!("there is no {}; `orchestrator init` writes a starting pipeline", file.display());
-            return Err(Usage(text).into());
-        }
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
-    };
+    if !file.exists() {
+        let text = format!("there is no {}; `orchestrator init` writes a starting pipeline", file.display());
+        return Err(Usage(text).into());
+    }
+    let bytes = super::validate::read(file)?;
     let name = file.display().to_string();
     match pipeline::parse(&name, &bytes) {
         Ok(parsed) => {
@@ -213,6 +228,7 @@ pub async fn make_request(engine: &Arc<Engine>, loaded: Loaded, asked: &Asked<'_
         pull_request: None,
         untrusted: false,
         url: None,
+        secrets: BTreeMap::new(),
     })
 }
 
@@ -257,9 +273,27 @@ fn secrets(pipeline: &Pipeline, files: &[PathBuf]) -> anyhow::Result<Secrets> {
     Ok(secrets)
 }
 
+/// Parameters are stored and shown as they are.
+fn harmless(params: &[String], secrets: &Secrets) -> anyhow::Result<()> {
+    let quotes = Quotes::new(secrets.pairs());
+    match params.iter().find(|param| quotes.is_in(param)) {
+        None => Ok(()),
+        Some(param) => {
+            let name = quotes.text(param.split('=').next().unwrap_or_default());
+            let text = format!(
+                "--param {name} holds the value of a secret, and parameters are stored and shown: secrets go by the \
+                 environment or --secret-file only"
+            );
+            Err(Usage(text).into())
+        }
+    }
+}
+
 /// Every start removes what nobody owns, on the runners that this pipeline uses.
 async fn sweep(engine: &Arc<Engine>, pipeline: &Pipeline, chosen: Option<&str>) -> anyhow::Result<()> {
-    gc::sweep(engine, engine.runners.local().as_ref()).await?;
+    super::models::recover(engine).await?;
+    gc::sweep(engine, engine.runners.local().as_ref(), Sweep::Remove, gc::Kept::Stay).await?;
+    pack::finish_left(engine).await?;
     let images = pipeline.stages.values().any(|stage| stage.image.is_some() && stage.work.is_some())
         || pipeline.serve.as_ref().is_some_and(|serve| serve.image.is_some());
     if chosen == Some("docker") || (images && chosen.is_none()) {
@@ -267,7 +301,7 @@ async fn sweep(engine: &Arc<Engine>, pipeline: &Pipeline, chosen: Option<&str>) 
             "this pipeline names images, which need a container engine (`--runner local` runs its scripts on this machine \
              instead)",
         )?;
-        gc::sweep(engine, docker.as_ref()).await?;
+        gc::sweep(engine, docker.as_ref(), Sweep::Remove, gc::Kept::Stay).await?;
     }
     Ok(())
 }

@@ -33,6 +33,23 @@ pub fn line(text: &str) {
     let _ = writeln!(anstream::stdout(), "{text}");
 }
 
+/// Many lines to standard output in one write, each after `prefix` and cleaned as [`one_line`] does.
+pub fn block<'a>(prefix: &str, lines: impl IntoIterator<Item = &'a str>, most: usize) {
+    use std::io::Write;
+    let stdout = std::io::stdout().lock();
+    // Taken out here and not by `anstream`, which would look through every byte.
+    let plain = anstream::AutoStream::choice(&stdout) == anstream::ColorChoice::Never;
+    let prefix = if plain { anstream::adapter::strip_str(prefix).to_string() } else { prefix.to_owned() };
+    let mut out = String::new();
+    for line in lines {
+        out.push_str(&prefix);
+        push_one_line(&mut out, line, most);
+        out.push('\n');
+    }
+    // `LineWriter` passes on what ends with a newline without a copy.
+    let _ = { stdout }.write_all(out.as_bytes());
+}
+
 /// A remark to standard error.
 pub fn remark(text: &str) {
     anstream::eprintln!("{text}");
@@ -93,11 +110,23 @@ pub fn table(rows: &[Vec<String>]) -> String {
 
 /// One line without control characters, cut to so many characters: what comes from outside must not steer a terminal.
 pub fn one_line(text: &str, most: usize) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if clean.chars().count() <= most {
-        return clean;
+    let mut out = String::new();
+    push_one_line(&mut out, text, most);
+    out
+}
+
+fn push_one_line(out: &mut String, text: &str, most: usize) {
+    // Nearly every line is such a one.
+    if text.len() <= most && text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        return out.push_str(text);
     }
-    clean.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    // No text has more characters than bytes.
+    if text.len() <= most || text.chars().count() <= most {
+        out.extend(clean);
+    } else {
+        out.extend(clean.take(most.saturating_sub(1)).chain(['…']));
+    }
 }
 
 #[cfg(test)]
@@ -108,5 +137,8 @@ mod tests {
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(one_line("a\x1b[31mb\nc", 10), "a [31mb c");
         assert_eq!(one_line("abcdef", 4), "abc…");
+        assert_eq!(one_line("äöüß", 4), "äöüß");
+        assert_eq!(one_line("äöüßä", 4), "äöü…");
+        assert_eq!(one_line("a\u{9b}31m\u{7f}", 10), "a 31m ");
     }
 }

@@ -69,7 +69,10 @@ fn usual_files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// A file's bytes: no more than is needed to see that it is too large.
-fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+///
+/// # Errors
+/// If it cannot be read, or is a folder.
+pub fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     let cannot = || format!("cannot read `{}`", file.display());
     let opened = File::open(file).with_context(cannot)?;
     if opened.metadata().with_context(cannot)?.is_dir() {

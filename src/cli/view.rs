@@ -50,6 +50,8 @@ pub enum Seen {
     Lines(NodeKey, Vec<Line>),
 }
 
+/// Characters of a line that are shown; the log has them all.
+const LONGEST: usize = 4000;
 /// Log batches that may wait for the display. A display that is slower than the log holds up its readers, never the build.
 const BATCHES: usize = 64;
 
@@ -161,7 +163,7 @@ fn follow(
 
 /// A line of a log as it may be shown: no control characters.
 pub fn clean(line: &str) -> String {
-    text::one_line(line, 4000)
+    text::one_line(line, LONGEST)
 }
 
 /// The last lines of a log, cleaned; empty if there is none.
@@ -186,9 +188,8 @@ async fn plain(plan: &crate::build::plan::Plan, seen: &mut mpsc::Receiver<Seen>)
     while let Some(seen) = seen.recv().await {
         match seen {
             Seen::Lines(node, lines) => {
-                for line in lines {
-                    text::line(&format!("{} {} {}", pad(&node, width), text::paint(text::DIM, "|"), clean(&line.text)));
-                }
+                let prefix = format!("{} {} ", pad(&node, width), text::paint(text::DIM, "|"));
+                text::block(&prefix, lines.iter().map(|line| line.text.as_str()), LONGEST);
             }
             Seen::Notice(notice) => {
                 if let Some((node, words)) = in_words(&notice) {

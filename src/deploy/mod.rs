@@ -6,25 +6,29 @@
 //!        +-- fails: nothing has changed                     old is started again <------+
 //! ```
 //!
-//! Every step finds out by itself what is there already, so that a killed deployment is simply done again.
+//! Every step finds out by itself what is there already, so that a killed deployment is simply done again. Callers hold
+//! the model's lock, and the port's: of one model, and on one port, one deployment changes at a time.
 
+mod server;
+mod settle;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
-use crate::artifact::{self, ArtifactStore, ManifestAt};
-use crate::ids::Micros;
-use crate::load::probe::probe;
+use crate::artifact::ArtifactStore;
+use crate::ids::{BuildId, Micros, NodeKey};
 use crate::pipeline::types::Ready;
-use crate::runner::spec::{LABEL_INSTANCE, LABEL_MODEL, LABEL_ROLE, UnitName, UnitSpec};
+use crate::runner::spec::{UnitName, UnitSpec};
 use crate::runner::{Runner, RunnerError, UnitStatus};
 use crate::store::deployments::{self, DeploymentRow, DeploymentStatus};
+use crate::store::models::{self, Promotion};
 use crate::store::{Store, StoreError};
 
-/// Between two looks whether a server answers.
-const LOOK: Duration = Duration::from_millis(100);
+pub use server::Health;
+pub use settle::Recovered;
 
 /// How a deployment is started, now or again later. Values of secrets are not in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,7 +46,7 @@ pub struct DeploySpec {
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
-    /// The new version did not get ready on the port; the old one is back, if there was one.
+    /// The new version did not get ready on the port.
     #[error("version {version} did not get ready on port {port}: {why}; {back}")]
     NotReady {
         /// Which.
@@ -62,15 +66,27 @@ pub enum DeployError {
         /// Their names.
         names: String,
     },
+    /// Nothing was touched: somebody else has the port.
+    #[error("port {port} is used by {user}; stop that, or deploy on another port")]
+    PortTaken {
+        /// Which.
+        port: u16,
+        /// By whom.
+        user: String,
+    },
     /// A runner.
     #[error(transparent)]
     Runner(#[from] RunnerError),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The files that it needs.
-    #[error("artifacts: {0}")]
-    Artifact(String),
+}
+
+/// Where deployments run.
+#[async_trait]
+pub trait RunnerSource: Send + Sync {
+    /// The runner of this name.
+    async fn named(&self, name: &str) -> Result<Arc<dyn Runner>, RunnerError>;
 }
 
 /// What deployments work with.
@@ -79,151 +95,134 @@ pub struct Deployer {
     pub store: Arc<Store>,
     /// Workspaces.
     pub artifacts: Arc<ArtifactStore>,
-    /// Where it runs.
-    pub runner: Arc<dyn Runner>,
+    /// Where they run.
+    pub runners: Arc<dyn RunnerSource>,
     /// Values of secrets by name.
-    pub secrets: std::collections::BTreeMap<String, String>,
+    pub secrets: BTreeMap<String, String>,
     /// The clock.
     pub now: fn() -> Micros,
 }
 
+/// In whose name a promotion is taken back.
+#[derive(Debug, Clone)]
+pub struct Author {
+    /// Who.
+    pub actor: String,
+    /// The stage that promotes, if one does.
+    pub stage: Option<(BuildId, NodeKey)>,
+}
+
 impl Deployer {
-    /// Lets a deployment that was stored as `starting` take its port from whatever has it now. On failure the old one is
-    /// started again, and the row says `failed`.
+    /// Makes a decided promotion true: the deployment that was stored as `starting` takes its port, or else the champion
+    /// before it is champion again (there is none if it was the first).
+    ///
+    /// # Errors
+    /// As [`Deployer::take_port`].
+    pub async fn make_true(
+        &self,
+        row: &DeploymentRow,
+        before: Option<u64>,
+        author: &Author,
+    ) -> Result<(), DeployError> {
+        let Err(error) = self.take_port(row).await else { return Ok(()) };
+        let id = row.id;
+        if self.store.read(move |db| deployments::status(db, id)).await? == DeploymentStatus::Starting {
+            // It could not even be tried, and nothing else serves: the next try goes on with it.
+            return Err(error);
+        }
+        let back = Promotion {
+            model: row.model.clone(),
+            candidate: before.unwrap_or(row.version),
+            champion: Some(row.version),
+            verdict: if before.is_some() { "rolled-back" } else { "error" }.to_owned(),
+            actor: author.actor.clone(),
+            stage: author.stage.clone(),
+            evidence: serde_json::json!({ "reason": format!("its deployment failed: {error}") }),
+            at: (self.now)(),
+        };
+        let first = before.is_none();
+        self.write(move |tx| {
+            models::decide(tx, &back)?;
+            if first { models::clear_champion(tx, &back.model) } else { Ok(()) }
+        })
+        .await?;
+        Err(error)
+    }
+
+    /// Lets a deployment that was stored as `starting` take its port from whatever of this model serves now. On failure what
+    /// served is started again, and the rows say what came of both.
     ///
     /// # Errors
     /// [`DeployError::NotReady`] if the new one did not get ready; else what kept it from being tried.
     pub async fn take_port(&self, new: &DeploymentRow) -> Result<(), DeployError> {
         let model = new.model.clone();
         let old = self.store.read(move |db| deployments::live(db, &model)).await?.filter(|old| old.id != new.id);
-        // Before anything is stopped: what is started, now or again, must have its secrets.
-        for row in [Some(new), old.as_ref()].into_iter().flatten() {
-            if let Err(error) = self.check_secrets(row) {
-                let (id, at, detail) = (new.id, (self.now)(), error.to_string());
-                self.store.write(move |tx| deployments::set(tx, id, DeploymentStatus::Failed, &detail, at)).await?;
-                return Err(error);
+        if let Err(error) = self.may_begin(new, old.as_ref()).await {
+            // Where nothing serves any more (an interruption came between), the row stays open for the next try.
+            if self.still_serves(old.as_ref()).await {
+                self.mark(new.id, DeploymentStatus::Failed, &error.to_string()).await?;
+            }
+            return Err(error);
+        }
+        let tried = match old.as_ref().filter(|old| old.port == new.port) {
+            Some(old) => self.exchange(old, new).await,
+            None => self.start(new).await,
+        };
+        match tried {
+            Ok(()) => self.settle(new, old.as_ref()).await,
+            Err(why) => Err(self.go_back(new, old.as_ref(), why).await?),
+        }
+    }
+
+    /// Before anything is stopped: whatever is started, now or again, must have its secrets, and nobody else the port.
+    async fn may_begin(&self, new: &DeploymentRow, old: Option<&DeploymentRow>) -> Result<(), DeployError> {
+        for row in [Some(new), old].into_iter().flatten() {
+            if self.status(row).await? != UnitStatus::Running {
+                self.check_secrets(row)?;
+            } else if row.id != new.id {
+                // It runs, but would have to be started again.
+                self.check_secrets(row)?;
             }
         }
-        if let Some(old) = &old {
-            self.runner.remove(&UnitName(old.unit.clone())).await?;
+        let (port, model) = (new.port, new.model.clone());
+        let open = self.store.read(deployments::open).await?;
+        if let Some(other) = open.iter().find(|row| row.port == port && row.model != model) {
+            let user = format!("the deployment of model `{}` (version {})", other.model, other.version);
+            return Err(DeployError::PortTaken { port, user });
         }
-        let Err(why) = self.start(new).await else {
-            self.settle(new, old.as_ref()).await?;
-            return Ok(());
-        };
-        self.runner.remove(&UnitName(new.unit.clone())).await?;
-        let back = match &old {
-            None => "nothing served before it".to_owned(),
-            Some(old) => match self.start(old).await {
-                Ok(()) => format!("version {} serves again", old.version),
-                Err(error) => format!("version {} could not be brought back: {error}", old.version),
-            },
-        };
-        let (id, at, detail) = (new.id, (self.now)(), why.clone());
-        self.store.write(move |tx| deployments::set(tx, id, DeploymentStatus::Failed, &detail, at)).await?;
-        Err(DeployError::NotReady { version: new.version, port: new.port, why, back })
+        let holder = if self.status(new).await? == UnitStatus::Running { Some(new) } else { old };
+        self.no_stranger(port, self.runner(new).await?.containers(), holder).await
+    }
+
+    async fn still_serves(&self, old: Option<&DeploymentRow>) -> bool {
+        match old {
+            None => true,
+            Some(old) => self.status(old).await.is_ok_and(|status| status == UnitStatus::Running),
+        }
     }
 
     fn check_secrets(&self, row: &DeploymentRow) -> Result<(), DeployError> {
-        let names = row.spec.get("secrets").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
-        let missing: Vec<String> = names
-            .iter()
-            .filter_map(serde_json::Value::as_str)
-            .filter(|name| !self.secrets.contains_key(*name))
-            .map(str::to_owned)
-            .collect();
+        let missing: Vec<String> =
+            secret_names(row).into_iter().filter(|name| !self.secrets.contains_key(name)).collect();
         if missing.is_empty() {
             return Ok(());
         }
         Err(DeployError::Secrets { version: row.version, names: missing.join(", ") })
     }
 
-    async fn settle(&self, new: &DeploymentRow, old: Option<&DeploymentRow>) -> Result<(), DeployError> {
-        let (id, at, version) = (new.id, (self.now)(), new.version);
-        let old = old.map(|old| old.id);
-        self.store
-            .write(move |tx| {
-                deployments::set(tx, id, DeploymentStatus::Live, "", at)?;
-                if let Some(old) = old {
-                    let detail = format!("version {version} took its place");
-                    deployments::set(tx, old, DeploymentStatus::Stopped, &detail, at)?;
-                }
-                Ok(())
-            })
-            .await?;
-        Ok(())
+    async fn runner(&self, row: &DeploymentRow) -> Result<Arc<dyn Runner>, RunnerError> {
+        self.runners.named(&row.runner).await
     }
 
-    /// Starts a deployment's unit if it does not run, and waits until it answers on its port. The error says what was seen.
-    async fn start(&self, row: &DeploymentRow) -> Result<(), String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
-        let spec: DeploySpec = serde_json::from_value(row.spec.clone()).map_err(|error| text(&error))?;
-        let name = UnitName(row.unit.clone());
-        let status = self.runner.status(&name).await.map_err(|error| text(&error))?;
-        if status != UnitStatus::Running {
-            self.runner.remove(&name).await.map_err(|error| text(&error))?;
-            let unit = self.unit(row, &spec);
-            let workspace = self.workspace(&spec).await.map_err(|error| text(&error))?;
-            self.runner.create(&unit, Some(workspace)).await.map_err(|error| text(&error))?;
-            let output = self.runner.start(&name).await.map_err(|error| text(&error))?;
-            // A deployment outlives this process; its output stays with its runner.
-            drop(output);
-        }
-        self.ready(row, &name, &spec).await
+    async fn status(&self, row: &DeploymentRow) -> Result<UnitStatus, RunnerError> {
+        self.runner(row).await?.status(&UnitName(row.unit.clone())).await
     }
+}
 
-    fn unit(&self, row: &DeploymentRow, spec: &DeploySpec) -> UnitSpec {
-        let mut unit = spec.unit.clone();
-        unit.name = UnitName(row.unit.clone());
-        unit.labels = [
-            (LABEL_INSTANCE, self.store.instance.clone()),
-            (LABEL_ROLE, "deployment".to_owned()),
-            (LABEL_MODEL, row.model.clone()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into();
-        unit.restart = true;
-        unit.join = None;
-        unit.publish = Some(row.port);
-        if !self.runner.containers() {
-            unit.port = Some(row.port);
-            unit.env.retain(|(name, _)| name != "PORT");
-            unit.env.push(("PORT".to_owned(), row.port.to_string()));
-        }
-        let secrets = spec.secrets.iter().filter_map(|name| Some((name.clone(), self.secrets.get(name)?.clone())));
-        unit.env.extend(secrets);
-        unit
-    }
-
-    async fn workspace(&self, spec: &DeploySpec) -> Result<crate::runner::TarStream, DeployError> {
-        let wrong = |error: &dyn std::fmt::Display| DeployError::Artifact(error.to_string());
-        let digest = spec.workspace.parse().map_err(|error| wrong(&error))?;
-        let manifest = self.artifacts.manifest(&digest).await.map_err(|error| wrong(&error))?;
-        let whole = vec![ManifestAt { manifest, prefix: String::new() }];
-        artifact::tar_of(Arc::clone(&self.artifacts), whole).map_err(|error| wrong(&error))
-    }
-
-    async fn ready(&self, row: &DeploymentRow, name: &UnitName, spec: &DeploySpec) -> Result<(), String> {
-        let until = Instant::now() + spec.ready.timeout;
-        // On the host a deployment listens on the users' port itself.
-        let port = if self.runner.containers() { spec.unit.port.unwrap_or_default() } else { row.port };
-        loop {
-            let last = match self.runner.address(name, port).await {
-                Ok(address) => match probe(address, spec.ready.path.as_deref()).await {
-                    Ok(()) => return Ok(()),
-                    Err(error) => error,
-                },
-                Err(error) => error.to_string(),
-            };
-            if let Ok(UnitStatus::Exited(exit)) = self.runner.status(name).await {
-                return Err(format!("it ended with exit code {}", exit.code));
-            }
-            if Instant::now() >= until {
-                return Err(last);
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
+/// The secrets that a deployment's server needs.
+pub fn secret_names(row: &DeploymentRow) -> Vec<String> {
+    let names = row.spec.get("secrets").and_then(serde_json::Value::as_array);
+    names.into_iter().flatten().filter_map(serde_json::Value::as_str).map(str::to_owned).collect()
 }
 
 /// The name of a deployment's unit.

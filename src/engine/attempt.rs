@@ -13,6 +13,7 @@ use crate::build::plan::Node;
 use crate::build::reuse::KeyParts;
 use crate::build::status::{CancelReason, Failure, FailureKind, Outcome};
 use crate::ids::Micros;
+use crate::logs::Quotes;
 use crate::runner::PreparedImage;
 use crate::runner::spec::UnitName;
 use crate::store::attempts::{AttemptRow, NewAttempt, StepRow};
@@ -21,6 +22,9 @@ use crate::store::results::ResultRow;
 
 /// What a kind found out, by name: `checks`, `loadtest`, `judgement`.
 pub type Reports = BTreeMap<String, serde_json::Value>;
+
+/// Characters of a failure's message that are kept.
+const LONGEST_MESSAGE: usize = 16_000;
 
 /// What an attempt works with.
 pub struct AttemptCx {
@@ -160,10 +164,20 @@ impl Halt {
 
     fn outcome(self) -> Outcome {
         match self {
-            Halt::Failed(failure) => Outcome::Failed { failure },
+            Halt::Failed(failure) => {
+                Outcome::Failed { failure: Failure { message: bounded(failure.message), ..failure } }
+            }
             Halt::Cancelled(reason) => Outcome::Cancelled { reason },
-            Halt::Interrupted(detail) => Outcome::Interrupted { detail },
+            Halt::Interrupted(detail) => Outcome::Interrupted { detail: bounded(detail) },
         }
+    }
+}
+
+/// A message may quote what a server, an engine or a file says, of any length. `…` says that it was cut.
+fn bounded(message: String) -> String {
+    match message.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message,
     }
 }
 
@@ -202,9 +216,24 @@ pub struct Attempt {
     pub parts: KeyParts,
 }
 
+impl Attempt {
+    /// What its kind found out, with all secrets hidden: answers of servers are quoted there.
+    pub fn masked_reports(&self) -> Reports {
+        self.reports.iter().map(|(name, report)| (name.clone(), self.log.masked_json(report.clone()))).collect()
+    }
+}
+
 /// Runs an attempt to its end, whatever that is.
 pub async fn run(cx: AttemptCx, takeover: Takeover) -> AttemptDone {
-    let keep = cx.build.request.keep;
+    let quotes = cx.build.quotes.clone();
+    let mut done = run_to_its_end(cx, takeover).await;
+    // What failed is stored and shown, and may quote what a script, server or engine said.
+    done.outcome = masked(&quotes, done.outcome);
+    done
+}
+
+async fn run_to_its_end(cx: AttemptCx, takeover: Takeover) -> AttemptDone {
+    let (keep, quotes) = (cx.build.request.keep, cx.build.quotes.clone());
     if takeover.again && *cx.stop.borrow() >= Some(CancelReason::Kill) {
         // Whoever ends a build may not have its secrets, so its output is not read, and nothing of it is finished. The units are
         // killed once this outcome is stored.
@@ -214,11 +243,16 @@ pub async fn run(cx: AttemptCx, takeover: Takeover) -> AttemptDone {
         Ok(attempt) => attempt,
         Err(halt) => return AttemptDone::bare(halt.outcome()),
     };
-    let ended = kind::run(&mut attempt).await;
+    let ended = kind::run(&mut attempt).await.and_then(|good| harmless_names(&quotes, good));
     let (outcome, good) = match ended {
         Ok(good) => (Outcome::Succeeded, Some(good)),
-        Err(halt) => (masked(&attempt.log, halt.outcome()), None),
+        Err(halt) => (halt.outcome(), None),
     };
+    let keep = keep && matches!(outcome, Outcome::Failed { .. }) && attempt.launched_at.is_some();
+    if keep {
+        let how = super::kept::how_to_look(&attempt);
+        attempt.log.note(&how);
+    }
     // The source of an interrupted attempt may still go on, or be unknown: its last line stays as it is.
     let log = match &outcome {
         Outcome::Interrupted { .. } => {
@@ -235,7 +269,7 @@ pub async fn run(cx: AttemptCx, takeover: Takeover) -> AttemptDone {
         let failure = Failure::new(FailureKind::Internal, error.to_string());
         done.outcome = Outcome::Failed { failure };
     }
-    done.keep = keep && matches!(done.outcome, Outcome::Failed { .. });
+    done.keep = keep;
     if let (Outcome::Succeeded, Some(good)) = (&done.outcome, good) {
         match result(&attempt, good).await {
             Ok((result, version)) => {
@@ -245,19 +279,30 @@ pub async fn run(cx: AttemptCx, takeover: Takeover) -> AttemptDone {
             Err(halt) => done.outcome = halt.outcome(),
         }
     }
+    done.reports = attempt.masked_reports();
     done.steps = attempt.steps;
-    done.reports = attempt.reports.into_iter().map(|(name, report)| (name, attempt.log.masked_json(report))).collect();
     done
 }
 
-/// What failed is stored and shown, and may quote what a server or engine said.
-fn masked(log: &super::unit::Log, outcome: Outcome) -> Outcome {
+/// A metric's name cannot be hidden: two would become one, and a gate would ask for it in vain.
+fn harmless_names(quotes: &Quotes, good: Good) -> Result<Good, Halt> {
+    match good.metrics.keys().find(|name| quotes.is_in(name)) {
+        None => Ok(good),
+        Some(name) => {
+            let text = format!("the name of the metric `{name}` holds the value of a secret; call it something else");
+            Err(Halt::failed(FailureKind::Output, text))
+        }
+    }
+}
+
+fn masked(quotes: &Quotes, outcome: Outcome) -> Outcome {
     match outcome {
         Outcome::Failed { failure } => {
-            let message = log.masked(&failure.message);
+            let message = quotes.text(&failure.message);
             Outcome::Failed { failure: Failure { message, ..failure } }
         }
-        Outcome::Succeeded | Outcome::Cancelled { .. } | Outcome::Interrupted { .. } => outcome,
+        Outcome::Interrupted { detail } => Outcome::Interrupted { detail: quotes.text(&detail) },
+        Outcome::Succeeded | Outcome::Cancelled { .. } => outcome,
     }
 }
 
@@ -310,6 +355,10 @@ async fn result(attempt: &Attempt, good: Good) -> Result<(ResultRow, Option<NewV
         Some(digest) => digest,
         None => super::workspace::empty(build).await.map_err(Halt::internal)?,
     };
+    let mut version = good.version.filter(|_| build.may_register());
+    if let Some(version) = &mut version {
+        version.lineage.params = build.quotes.foreign_json(std::mem::take(&mut version.lineage.params));
+    }
     let row = ResultRow {
         build: build.id,
         made_by: build.id,
@@ -321,13 +370,13 @@ async fn result(attempt: &Attempt, good: Good) -> Result<(ResultRow, Option<NewV
         version: None,
         made_at: now(),
     };
-    Ok((row, good.version.filter(|_| build.may_register())))
+    Ok((row, version))
 }
 
 /// Removes the units and the network of an attempt whose end is on the disk.
-pub async fn clean_up(build: &Arc<Build>, node: usize, attempt: u32, keep: bool) {
+pub async fn clean_up(build: Arc<Build>, node: usize, attempt: u32, keep: bool) {
     if keep {
         return;
     }
-    super::gc::remove_attempt(build, node, attempt).await;
+    super::gc::remove_attempt(&build, node, attempt).await;
 }

@@ -132,6 +132,9 @@ pub async fn reusable(build: &Build, node: usize, parts: &KeyParts) -> Result<Re
         .await?;
     let found = if before_from { latest.clone().filter(|earlier| same_inputs(parts, earlier)) } else { same };
     if let Some(result) = found {
+        if let Some(why) = lost(build, &result).await? {
+            return Ok(Reusable::No(why));
+        }
         let (id, at) = (build.id, now());
         return Ok(Reusable::Yes(Box::new(ResultRow { build: id, attempt: 0, made_at: at, ..result })));
     }
@@ -142,6 +145,14 @@ pub async fn reusable(build: &Build, node: usize, parts: &KeyParts) -> Result<Re
             format!("changed since build {}: {}", earlier.made_by, changed.join(", "))
         }
     }))
+}
+
+/// Why a result cannot stand for anything any more: its outputs are not all there.
+async fn lost(build: &Build, result: &ResultRow) -> Result<Option<String>, EngineError> {
+    let wrong = |error: &dyn std::fmt::Display| EngineError::Artifact(error.to_string());
+    let digest = result.outputs.parse().map_err(|error| wrong(&error))?;
+    let missing = build.engine.artifacts.missing(&digest).await.map_err(|error| wrong(&error))?;
+    Ok(missing.map(|file| format!("outputs are no longer stored: {file} of build {}", result.made_by)))
 }
 
 /// Whether a result was made of the very outputs that stand before it now: a check that passed on another model is no check
@@ -224,7 +235,8 @@ pub async fn prepare(
 ) -> Result<PreparedImage, Failure> {
     let key = build.expanded.plan.nodes[node].key.clone();
     let notices = build.notices.clone();
-    let progress = move |text: String| tell(&notices, Notice::Progress { node: key.clone(), text });
+    let quotes = build.quotes.clone();
+    let progress = move |text: String| tell(&notices, Notice::Progress { node: key.clone(), text: quotes.text(&text) });
     let context = match source {
         ImageSource::Image(_) => None,
         ImageSource::Build { .. } => Some(

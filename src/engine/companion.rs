@@ -11,14 +11,15 @@ use tokio::time::Instant;
 
 use super::attempt::{Attempt, Halt};
 use super::begin::runner_failure;
+use super::lock::NamedLock;
 use super::now;
 use super::unit;
 use crate::build::status::{CancelReason, FailureKind};
 use crate::load::probe::probe;
-use crate::logs::{LogReader, LogWriter, Mask};
+use crate::logs::{LogReader, LogWriter};
 use crate::pipeline::types::Ready;
 use crate::runner::spec::{UnitName, UnitSpec};
-use crate::runner::{Output, Runner, TarStream, UnitStatus};
+use crate::runner::{Listener, Output, Runner, TarStream, UnitStatus};
 
 /// First wait between two looks whether it is ready; each further one is longer by half, up to a second.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
@@ -40,6 +41,7 @@ pub struct Companion {
     /// Its log.
     pub log: PathBuf,
     writer: JoinHandle<()>,
+    _port: Option<NamedLock>,
 }
 
 /// What a companion is started from.
@@ -54,6 +56,8 @@ pub struct CompanionSpec {
     pub ready: Option<Ready>,
     /// Its log.
     pub log: PathBuf,
+    /// The right to its port, if that is a fixed one of this host.
+    pub lock: Option<NamedLock>,
 }
 
 /// Starts it, or takes it up if it runs already, and waits until it is ready.
@@ -74,7 +78,8 @@ pub async fn start(attempt: &mut Attempt, runner: Arc<dyn Runner>, spec: Compani
         }
     };
     let writer = write_log(attempt, &spec.what, &spec.log, output, again)?;
-    let mut companion = Companion { what: spec.what, unit: name, runner, address: None, log: spec.log, writer };
+    let mut companion =
+        Companion { what: spec.what, unit: name, runner, address: None, log: spec.log, writer, _port: spec.lock };
     if let Some(port) = spec.unit.port {
         companion.address = Some(companion.runner.address(&companion.unit, port).await.map_err(failed)?);
     }
@@ -94,8 +99,7 @@ fn write_log(
     mut output: Output,
     again: bool,
 ) -> Result<JoinHandle<()>, Halt> {
-    let secrets = &attempt.cx.build.secrets.0;
-    let (mask, _) = Mask::new(secrets.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let mask = attempt.cx.build.mask.clone();
     let open = if again { LogWriter::resume } else { LogWriter::create };
     let mut writer = open(log, mask, Some(&attempt.nonce)).map_err(Halt::internal)?;
     let what = what.to_owned();
@@ -122,9 +126,19 @@ async fn wait_ready(attempt: &mut Attempt, companion: &Companion, ready: &Ready)
     let mut stop = attempt.cx.stop.clone();
     loop {
         if let Some(address) = companion.address {
-            match probe(address, ready.path.as_deref()).await {
-                Ok(()) => return Ok(()),
-                Err(error) => last = error,
+            let answered = probe(address, ready.path.as_deref()).await;
+            // Somebody else's server may answer as well, and would be tested in its place.
+            match companion.runner.listener(&companion.unit, address.port()).await {
+                Ok(Listener::Stranger(user)) => {
+                    let text = format!("did not get port {}, which is used by {user}", address.port());
+                    return Err(died(attempt, companion, &text).await);
+                }
+                Ok(Listener::Nobody) => last = format!("it does not listen on port {}", address.port()),
+                Ok(Listener::Unit) => match answered {
+                    Ok(()) => return Ok(()),
+                    Err(error) => last = error,
+                },
+                Err(error) => last = error.to_string(),
             }
         }
         let status = companion.runner.status(&companion.unit).await;
@@ -170,11 +184,13 @@ pub fn show_end(attempt: &mut Attempt, companion: &Companion) {
 
 impl Companion {
     /// Removes its unit and waits until its log is whole.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         if let Err(error) = self.runner.remove(&self.unit).await {
             tracing::warn!(unit = %self.unit, %error, "cannot remove a unit");
         }
         // The output ends with the unit; if it does not, the log is not worth waiting for.
-        let _ = tokio::time::timeout(Duration::from_secs(5), self.writer).await;
+        if tokio::time::timeout(Duration::from_secs(5), &mut self.writer).await.is_err() {
+            self.writer.abort();
+        }
     }
 }

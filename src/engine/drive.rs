@@ -24,12 +24,14 @@ use super::lock::BuildLock;
 use super::notice::{Notice, Notices, tell};
 use super::slots::{Holder, Permit, Slots};
 use super::submit::{Expanded, expand};
-use super::{Engine, EngineError, now};
+use super::{Engine, EngineError, now, secrets};
 use crate::build::event::{Event, Stamped};
 use crate::build::next::{Action, next_actions};
+use crate::build::plan::Plan;
 use crate::build::status::{BuildState, BuildStatus, CancelReason, Failure, FailureKind, Outcome, StageStatus};
 use crate::build::transition::{replay, transition};
 use crate::ids::{BuildId, NodeKey};
+use crate::logs::{Mask, Quotes};
 use crate::store::attempts::{self, NewAttempt, StepRow};
 use crate::store::builds::{self, BuildRequest};
 use crate::store::models::NewVersion;
@@ -40,6 +42,8 @@ use crate::store::{StoreError, Tx, events, models, results};
 const MESSAGES: usize = 64;
 /// Stages of a build that are prepared, wait for a place, or run at once; a wide matrix takes turns.
 const TASKS: usize = 64;
+/// How long the build's begin may wait to be stored together with what comes next.
+const BEGIN_ALONE: Duration = Duration::from_millis(20);
 /// Between two tries to commit when the disk is full or the database busy.
 const COMMIT_RETRY: Duration = Duration::from_millis(500);
 
@@ -69,11 +73,28 @@ pub struct Build {
     pub expanded: Expanded,
     /// Values of secrets.
     pub secrets: Secrets,
+    /// Hides them in logs.
+    pub mask: Mask,
+    /// Hides them in everything else that is stored or told.
+    pub quotes: Quotes,
     /// Where notices go.
     pub notices: Notices,
 }
 
 impl Build {
+    /// A build with what its secrets look like.
+    pub fn new(
+        engine: Arc<Engine>,
+        (id, request): (BuildId, BuildRequest),
+        expanded: Expanded,
+        secrets: Secrets,
+        notices: Notices,
+    ) -> Self {
+        let (mask, _) = Mask::new(secrets.pairs());
+        let quotes = Quotes::new(secrets.pairs());
+        Self { engine, id, request, expanded, secrets, mask, quotes, notices }
+    }
+
     /// Where this build's results belong.
     pub fn scope(&self) -> Scope {
         Scope { project: self.request.project.clone(), pipeline: self.request.pipeline.clone() }
@@ -113,8 +134,14 @@ struct Driver {
     /// Places of the attempts under way.
     places: HashMap<usize, Permit>,
     build: Arc<Build>,
+    /// As the tasks see it: what is stored, and `held` after it.
     state: BuildState,
+    stored: BuildState,
+    /// The build's begin, until it is stored with the next event: nothing has been done yet that rests on it.
+    held: Vec<Stamped>,
     tasks: JoinSet<Done>,
+    /// Removals of units whose attempts have ended well: nothing waits for them but the end of the driver.
+    tidying: JoinSet<()>,
     /// Nodes with a task: it can be stopped by the channel, or (before the attempt exists) aborted.
     busy: HashMap<usize, (watch::Sender<Stop>, AbortHandle, bool)>,
     launches: (mpsc::Sender<Launch>, mpsc::Receiver<Launch>),
@@ -127,29 +154,33 @@ impl Engine {
     /// If the build is driven by another process, or the database cannot go on.
     pub async fn drive(self: &Arc<Self>, id: BuildId, mut drive: Drive) -> Result<BuildStatus, EngineError> {
         let _lock = BuildLock::take_soon(&self.paths, id).await?;
-        let row = self.store.read(move |db| builds::get(db, id)).await?;
+        // Nobody else writes of this build while we have its lock.
+        let (mut row, history) =
+            self.store.read(move |db| Ok((builds::get(db, id)?, events::of_build(db, id)?))).await?;
         if row.status.is_terminal() {
             return Ok(row.status);
         }
         let expanded = expand(&row.request)?;
-        let history = self.store.read(move |db| events::of_build(db, id)).await?;
         let state = replay(&expanded.plan, &history)?;
-        let build = Arc::new(Build {
-            engine: Arc::clone(self),
-            id,
-            request: row.request,
-            expanded,
-            secrets: drive.secrets,
-            notices: drive.notices,
-        });
+        // Whoever only ends a build reads nothing that it printed, and needs no secrets.
+        let ends = *drive.cancel.borrow() >= Some(CancelReason::Kill);
+        if !ends && secrets::settle(&mut row.request, &expanded.plan, &state, (&self.store.instance, &drive.secrets))? {
+            let request = row.request.clone();
+            self.store.write(move |tx| builds::set_secrets(tx, id, &request)).await?;
+        }
+        let build = Build::new(Arc::clone(self), (id, row.request), expanded, drive.secrets, drive.notices);
+        let build = Arc::new(build);
         super::gc::remove_ended_units(&build, &state).await;
         let mut driver = Driver {
             slots: drive.slots,
             priority: drive.priority,
             places: HashMap::new(),
             build,
+            stored: state.clone(),
             state,
+            held: Vec::new(),
             tasks: JoinSet::new(),
+            tidying: JoinSet::new(),
             busy: HashMap::new(),
             launches: mpsc::channel(MESSAGES),
         };
@@ -159,7 +190,15 @@ impl Engine {
             driver.commit(vec![Event::CancelRequested { reason }], Also::default()).await?;
         }
         driver.take_over().await?;
-        driver.run(&mut drive.cancel).await
+        let ended = driver.run(&mut drive.cancel).await;
+        while let Some(tidied) = driver.tidying.join_next().await {
+            if let Err(error) = tidied {
+                tracing::error!(build = id.0, %error, "a removal broke; the next start or `gc` tries again");
+            }
+        }
+        let status = ended?;
+        self.packer.build_ended(&self.paths, id, None);
+        Ok(status)
     }
 }
 
@@ -182,6 +221,9 @@ impl Driver {
                 Some(launch) = self.launches.1.recv() => self.launch(launch).await?,
                 // An error means that nobody can cancel any more.
                 changed = cancel.changed(), if listening => listening = changed.is_ok(),
+                () = tokio::time::sleep(BEGIN_ALONE), if !self.held.is_empty() => {
+                    self.commit(Vec::new(), Also::default()).await?;
+                }
                 () = tokio::time::sleep(wake) => {}
             }
         }
@@ -192,10 +234,11 @@ impl Driver {
         let mut wake = Duration::from_secs(3600);
         loop {
             let moment = now();
+            let begun = self.held.len();
             let mut settled = Vec::new();
             for action in next_actions(&self.build.expanded.plan, &self.state, moment) {
                 match action {
-                    Action::Begin => settled.push(Event::BuildStarted),
+                    Action::Begin => self.hold(Event::BuildStarted, moment)?,
                     Action::End(result) => settled.push(Event::BuildEnded { result }),
                     Action::Skip { node, reason } => settled.push(Event::StageSkipped { node: self.key(node), reason }),
                     Action::Cancel { node, reason } => {
@@ -213,6 +256,9 @@ impl Driver {
                     Action::WakeAt(at) => wake = wake.min(at.since(moment)),
                 }
             }
+            if self.held.len() > begun {
+                continue;
+            }
             if settled.is_empty() {
                 return Ok(wake.max(Duration::from_millis(1)));
             }
@@ -221,6 +267,14 @@ impl Driver {
                 return Ok(wake);
             }
         }
+    }
+
+    /// Takes an event into the state that is stored with the next one.
+    fn hold(&mut self, event: Event, at: crate::ids::Micros) -> Result<(), EngineError> {
+        let event = Stamped { at, event };
+        self.state = transition(&self.build.expanded.plan, &self.state, &event)?;
+        self.held.push(event);
+        Ok(())
     }
 
     fn key(&self, node: usize) -> NodeKey {
@@ -346,6 +400,7 @@ impl Driver {
 
     async fn attempt_ended(&mut self, node: usize, attempt: u32, done: AttemptDone) -> Result<(), EngineError> {
         let key = self.key(node);
+        let well = matches!(done.outcome, Outcome::Succeeded);
         let also = Also {
             ended: Some((key.clone(), attempt, done.outcome.clone(), done.steps, done.reports)),
             result: done.result,
@@ -354,8 +409,17 @@ impl Driver {
         };
         self.commit(vec![Event::AttemptEnded { node: key.clone(), attempt, outcome: done.outcome }], also).await?;
         // Only now, when the result is on the disk, may the unit go.
-        attempt::clean_up(&self.build, node, attempt, done.keep).await;
-        self.places.remove(&node);
+        let tidy = attempt::clean_up(Arc::clone(&self.build), node, attempt, done.keep);
+        let place = self.places.remove(&node);
+        if well {
+            // It has ended by itself, so what comes next need not wait for its removal; its place is free already.
+            drop(place);
+            self.tidying.spawn(tidy);
+        } else {
+            tidy.await;
+        }
+        let engine = &self.build.engine;
+        engine.packer.attempt_ended(engine.paths.log(self.build.id, &key, attempt));
         Ok(())
     }
 
@@ -386,15 +450,23 @@ impl Driver {
         Ok(())
     }
 
-    /// Makes events durable with all that belongs to them, then changes the state in memory and tells. A full disk or a
-    /// busy database is waited out.
+    /// Makes events durable with all that belongs to them and follows from them, then changes the state in memory and tells. A
+    /// full disk or a busy database is waited out.
     async fn commit(&mut self, events: Vec<Event>, also: Also) -> Result<(), EngineError> {
         let at = now();
         let plan = &self.build.expanded.plan;
-        let stamped: Vec<Stamped> = events.into_iter().map(|event| Stamped { at, event }).collect();
-        let after = stamped.iter().try_fold(self.state.clone(), |state, event| transition(plan, &state, event))?;
+        let mut new: Vec<Stamped> = events.into_iter().map(|event| Stamped { at, event }).collect();
+        let mut after = new.iter().try_fold(self.state.clone(), |state, event| transition(plan, &state, event))?;
+        after = follow_up(plan, after, &mut new, at)?;
+        let stamped: Vec<Stamped> = self.held.iter().cloned().chain(new).collect();
+        if after.status.is_terminal()
+            && let Err(error) = self.build.engine.packer.build_ends(&self.build.engine.paths, self.build.id)
+        {
+            // Its logs then stay plain, which costs space and nothing else.
+            tracing::warn!(build = self.build.id.0, %error, "cannot note which logs are to be packed");
+        }
         loop {
-            let (build, before, after) = (Arc::clone(&self.build), self.state.clone(), after.clone());
+            let (build, before, after) = (Arc::clone(&self.build), self.stored.clone(), after.clone());
             let (stamped, also) = (stamped.clone(), also.clone());
             let written = self.build.engine.store.write(move |tx| {
                 events::append(tx, build.id, &stamped)?;
@@ -411,11 +483,47 @@ impl Driver {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.held.clear();
+        self.stored = after.clone();
         self.state = after;
         for event in stamped {
             tell(&self.build.notices, Notice::Event { build: self.build.id, event });
         }
         Ok(())
+    }
+}
+
+/// Adds what follows from events without anything being done: skipped stages, and the end of the build. So the last stage's
+/// end and the build's are one commit.
+fn follow_up(
+    plan: &Plan,
+    mut state: BuildState,
+    events: &mut Vec<Stamped>,
+    at: crate::ids::Micros,
+) -> Result<BuildState, EngineError> {
+    loop {
+        let mut more = Vec::new();
+        for action in next_actions(plan, &state, at) {
+            match action {
+                Action::End(result) => more.push(Event::BuildEnded { result }),
+                Action::Skip { node, reason } => {
+                    more.push(Event::StageSkipped { node: plan.nodes[node].key.clone(), reason });
+                }
+                Action::Begin
+                | Action::Start { .. }
+                | Action::Cancel { .. }
+                | Action::Stop { .. }
+                | Action::WakeAt(_) => {}
+            }
+        }
+        if more.is_empty() {
+            return Ok(state);
+        }
+        for event in more {
+            let event = Stamped { at, event };
+            state = transition(plan, &state, &event)?;
+            events.push(event);
+        }
     }
 }
 

@@ -13,6 +13,13 @@ use crate::store::builds::BuildRequest;
 #[derive(Clone, Default)]
 pub struct Secrets(pub BTreeMap<String, String>);
 
+impl Secrets {
+    /// (name, value) of each.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
 impl std::fmt::Debug for Secrets {
     /// Names only: this value reaches messages sooner or later.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

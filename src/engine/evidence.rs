@@ -1,7 +1,6 @@
 //! The evidence of a promotion: both models' numbers, and both models' predictions on the same rows, made now where the
 //! stored ones are of other rows.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -144,7 +143,8 @@ async fn side(attempt: &Attempt, version: &VersionRow, build: BuildId) -> Result
 
 async fn outputs(attempt: &Attempt, version: &VersionRow) -> Result<Manifest, Halt> {
     let digest = version.outputs.parse().map_err(Halt::internal)?;
-    attempt.cx.build.engine.artifacts.manifest(&digest).await.map_err(Halt::internal)
+    let manifest = attempt.cx.build.engine.artifacts.manifest(&digest).await.map_err(Halt::internal)?;
+    Ok(manifest.from_origin(&format!("version {} of `{}`", version.version, version.model)))
 }
 
 async fn stored_predictions(attempt: &Attempt, version: &VersionRow) -> Result<Option<Predictions>, Halt> {
@@ -234,17 +234,12 @@ async fn score_by_script(
     script: String,
 ) -> Result<Vec<u8>, Halt> {
     let build = Arc::clone(&attempt.cx.build);
-    let source = champion.lineage.source.parse().map_err(Halt::internal)?;
-    let mut files: BTreeMap<String, FileEntry> = BTreeMap::new();
-    let tree = build.engine.artifacts.manifest(&source).await.map_err(Halt::internal)?;
-    for file in tree.files.into_iter().chain(outputs(attempt, champion).await?.files) {
-        files.insert(file.path.clone(), file);
-    }
+    let mut tree = workspace::tree_of(&build.engine, champion).await.map_err(Halt::internal)?;
     let rows = outputs(attempt, candidate).await?.files.into_iter().find(|file| file.path == evaluation);
     let rows = rows.ok_or_else(|| Halt::failed(FailureKind::Promote, format!("there is no `{evaluation}`")))?;
-    files.insert(EVALUATION.to_owned(), FileEntry { path: EVALUATION.to_owned(), ..rows });
-    let workspace =
-        workspace::tar(&build, Manifest { files: files.into_values().collect() }).map_err(Halt::internal)?;
+    tree.files.retain(|file| file.path != EVALUATION);
+    tree.files.push(FileEntry { path: EVALUATION.to_owned(), ..rows });
+    let workspace = workspace::tar(&build, tree);
 
     let on_host = champion.lineage.image_id.is_none();
     attempt.runner = if on_host { "local" } else { "docker" }.to_owned();

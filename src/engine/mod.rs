@@ -10,18 +10,22 @@
 pub mod attempt;
 pub mod begin;
 pub mod companion;
+pub mod deployments;
 pub mod drive;
 pub mod environment;
 pub mod evidence;
 pub mod gc;
+pub mod kept;
 pub mod lock;
 pub mod notice;
+pub mod pack;
 pub mod paths;
-pub mod port;
 pub mod runners;
 pub mod scratch;
+pub mod secrets;
 pub mod serve;
 pub mod slots;
+pub mod storage;
 pub mod submit;
 pub mod unit;
 pub mod workspace;
@@ -55,6 +59,9 @@ pub enum EngineError {
     /// The pipeline cannot be planned (stored text that does not parse any more, an unknown stage asked for).
     #[error("{0}")]
     Pipeline(String),
+    /// A secret is not the one that the build began with, and what is under way printed the old one.
+    #[error("{0}")]
+    Secrets(String),
     /// Another process drives this build.
     #[error("build {0} is being run by another process")]
     Taken(crate::ids::BuildId),
@@ -88,6 +95,8 @@ pub struct Engine {
     pub artifacts: Arc<ArtifactStore>,
     /// Where stages run.
     pub runners: Runners,
+    /// Packs logs that are whole.
+    pub packer: pack::Packer,
 }
 
 impl Engine {
@@ -98,15 +107,14 @@ impl Engine {
     pub async fn open(paths: Paths) -> Result<Arc<Self>, EngineError> {
         paths.create()?;
         let store = Arc::new(Store::open(&paths.database())?);
-        let artifacts = Arc::new(
-            ArtifactStore::open(&paths.artifact_settings())
-                .await
-                .map_err(|error| EngineError::Artifact(error.to_string()))?,
-        );
+        let artifacts = storage::open(&paths, &store).await?;
         let runners = Runners::new(&paths, &store.instance)?;
-        Ok(Arc::new(Self { paths, store, artifacts, runners }))
+        Ok(Arc::new(Self { paths, store, artifacts, runners, packer: pack::Packer::default() }))
     }
 }
+
+#[cfg(test)]
+mod order_tests;
 
 /// This moment.
 pub fn now() -> Micros {

@@ -39,7 +39,7 @@ pub enum Notice {
 pub type Notices = tokio::sync::broadcast::Sender<Notice>;
 
 /// Notices that a watcher may be behind before it misses some.
-pub const CAPACITY: usize = 4096;
+pub const CAPACITY: usize = 1024;
 
 /// Tells, if anyone listens.
 pub fn tell(notices: &Notices, notice: Notice) {

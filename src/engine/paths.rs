@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::EngineError;
-use crate::artifact::ArtifactSettings;
 use crate::ids::{BuildId, NodeKey};
 
 /// A data folder.
@@ -74,6 +73,11 @@ impl Paths {
         self.root.join("logs")
     }
 
+    /// Marks of builds whose logs are still to be packed.
+    pub fn unpacked(&self) -> PathBuf {
+        self.logs_root().join("unpacked")
+    }
+
     /// All logs of a build.
     pub fn logs(&self, build: BuildId) -> PathBuf {
         self.logs_root().join(build.0.to_string())
@@ -89,9 +93,9 @@ impl Paths {
         self.logs(build).join(format!("{node}.{attempt}.serve.log"))
     }
 
-    /// Where artifacts are kept.
-    pub fn artifact_settings(&self) -> ArtifactSettings {
-        ArtifactSettings::folder(self.root.join("artifacts"))
+    /// Artifacts, or what is on its way into a bucket.
+    pub fn artifacts(&self) -> PathBuf {
+        self.root.join("artifacts")
     }
 
     /// Digests of files by their stat, so that an unchanged tree need not be read.

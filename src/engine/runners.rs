@@ -10,7 +10,7 @@ use super::paths::Paths;
 use crate::pipeline::types::ImageSource;
 use crate::runner::docker::{DockerRunner, DockerSettings, EngineAbout};
 use crate::runner::local::{LocalRunner, LocalSettings};
-use crate::runner::spec::UnitSpec;
+use crate::runner::spec::{UnitName, UnitSpec};
 use crate::runner::{Runner, RunnerError};
 
 /// The runners of this process. The Docker engine is connected to when it is first needed.
@@ -46,6 +46,11 @@ impl Runners {
     /// What the local runner cannot do as this unit asks, in words.
     pub fn local_notes(&self, unit: &UnitSpec) -> Vec<String> {
         self.local.notes(unit)
+    }
+
+    /// The folder in which a unit of the local runner runs.
+    pub fn local_workspace(&self, unit: &UnitName) -> PathBuf {
+        self.local.workspace(unit)
     }
 
     /// The Docker runner.

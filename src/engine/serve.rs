@@ -10,13 +10,15 @@ use super::companion::{self, Companion, CompanionSpec};
 use super::drive::Build;
 use super::environment;
 use super::kind::plain;
-use super::port;
+use super::lock::NamedLock;
+use super::notice::{Notice, tell};
 use super::runners::name_for;
-use super::workspace;
+use super::{unit, workspace};
 use crate::artifact::manifest::Manifest;
-use crate::build::status::FailureKind;
+use crate::build::status::{CancelReason, FailureKind};
 use crate::ids::StageName;
 use crate::pipeline::types::{Kind, Network, Serve, ServeApp, ServePort, Service};
+use crate::runner::ports;
 use crate::runner::spec::{Command, Join, UnitName, UnitSpec};
 use crate::runner::{Pull, Runner, UnitStatus};
 
@@ -46,7 +48,7 @@ pub async fn start(attempt: &mut Attempt) -> Result<Served, Halt> {
     };
     let (runner, name) = runner(&build, &serve).await?;
     let join = join(attempt, runner.as_ref(), "serve").await?;
-    let port = port(attempt, runner.as_ref(), &serve).await?;
+    let (port, lock) = port(attempt, runner.as_ref(), &serve).await?;
     let place = Place { unit: attempt.cx.unit("serve"), port, publish: None, restart: false, join: join.clone() };
     let unit = spec(attempt, &serve, runner.as_ref(), place).await?;
     let manifest = manifest(&build, &serve, &attempt.cx.good).await?;
@@ -54,9 +56,10 @@ pub async fn start(attempt: &mut Attempt) -> Result<Served, Halt> {
     let spec = CompanionSpec {
         what: "the model API".to_owned(),
         unit,
-        workspace: Some(workspace::tar(&build, manifest).map_err(Halt::internal)?),
+        workspace: Some(workspace::tar(&build, manifest)),
         ready: Some(serve.ready.clone()),
         log: build.engine.paths.serve_log(build.id, key, attempt.cx.attempt),
+        lock,
     };
     attempt.log.note(&format!("starts the model API ({name})"));
     let companion = companion::start(attempt, runner, spec).await?;
@@ -99,19 +102,21 @@ pub async fn join(attempt: &Attempt, runner: &dyn Runner, alias: &str) -> Result
 }
 
 /// The port that the server will listen on. On the host a free one is picked, or the fixed one is waited for.
-async fn port(attempt: &mut Attempt, runner: &dyn Runner, serve: &Serve) -> Result<u16, Halt> {
+/// With a fixed one comes the right to it: another stage or build that uses the same would test this one's server.
+async fn port(attempt: &mut Attempt, runner: &dyn Runner, serve: &Serve) -> Result<(u16, Option<NamedLock>), Halt> {
     match (serve.port, runner.containers()) {
-        (ServePort::Fixed(port), true) => Ok(port),
-        (ServePort::Auto, true) => Ok(CONTAINER_PORT),
-        (ServePort::Auto, false) => free_port().map_err(Halt::internal),
+        (ServePort::Fixed(port), true) => Ok((port, None)),
+        (ServePort::Auto, true) => Ok((CONTAINER_PORT, None)),
+        (ServePort::Auto, false) => Ok((free_port().map_err(Halt::internal)?, None)),
         (ServePort::Fixed(port), false) => {
+            let lock = right(attempt, port).await?;
             // Taken up after a crash, it may be our own server that listens.
             if let Ok(UnitStatus::Running) = runner.status(&attempt.cx.unit("serve")).await {
-                return Ok(port);
+                return Ok((port, Some(lock)));
             }
             let until = tokio::time::Instant::now() + PORT_PATIENCE;
             let mut told = false;
-            while let Some(user) = port::user_of(port) {
+            while let Some(user) = ports::user_of(port) {
                 let text = format!("port {port} is used by {user}; waiting for it (`port: auto` picks a free one)");
                 if tokio::time::Instant::now() >= until {
                     return Err(Halt::failed(FailureKind::Serve, format!("port {port} is used by {user}")));
@@ -122,8 +127,26 @@ async fn port(attempt: &mut Attempt, runner: &dyn Runner, serve: &Serve) -> Resu
                 }
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
-            Ok(port)
+            Ok((port, Some(lock)))
         }
+    }
+}
+
+/// The right to a port of this host. Waiting for it ends with the build.
+async fn right(attempt: &mut Attempt, port: u16) -> Result<NamedLock, Halt> {
+    let build = Arc::clone(&attempt.cx.build);
+    let node = attempt.cx.node().key.clone();
+    let holder = format!("stage `{node}` of build {}", build.id);
+    let mut stop = attempt.cx.stop.clone();
+    let path = NamedLock::port(&build.engine.paths, port);
+    let wait = NamedLock::take(&path, &holder, |who| {
+        let text = format!("waits for port {port}, which {who} has (`port: auto` picks a free one)");
+        attempt.log.note(&text);
+        tell(&build.notices, Notice::Progress { node, text });
+    });
+    tokio::select! {
+        taken = wait => taken.map_err(Halt::internal),
+        stopped = unit::stopped(&mut stop, None) => Err(Halt::Cancelled(stopped.unwrap_or(CancelReason::Kill))),
     }
 }
 
@@ -196,6 +219,7 @@ pub async fn spec(attempt: &Attempt, serve: &Serve, runner: &dyn Runner, place: 
         restart: place.restart,
         grace: Duration::from_secs(10),
         workspace_variable: true,
+        masked: Vec::new(),
     })
 }
 
@@ -271,6 +295,7 @@ async fn service_spec(
         restart: false,
         grace: Duration::from_secs(10),
         workspace_variable: false,
+        masked: Vec::new(),
     };
     let key = &attempt.cx.node().key;
     let default = crate::pipeline::types::Ready { path: None, timeout: Duration::from_secs(60) };
@@ -280,5 +305,6 @@ async fn service_spec(
         workspace: None,
         ready: service.ready.clone().or(service.port.map(|_| default)),
         log: build.engine.paths.logs(build.id).join(format!("{key}.{}.{role}.log", attempt.cx.attempt)),
+        lock: None,
     })
 }

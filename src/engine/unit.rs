@@ -13,7 +13,8 @@ use super::notice::{Notice, tell};
 use super::now;
 use crate::build::status::{CancelReason, Failure, FailureKind, Outcome};
 use crate::ids::Micros;
-use crate::logs::{LogError, LogWriter, Mask, Pipe, StepEvent, StepMark};
+use crate::logs::mask::SHORTEST;
+use crate::logs::{LogError, LogWriter, Pipe, Quotes, StepEvent, StepMark};
 use crate::pipeline::types::Work;
 use crate::runner::spec::UnitSpec;
 use crate::runner::{Exit, Output, OutputChunk, Runner, RunnerError, Signal, TarStream, UnitStatus};
@@ -29,7 +30,7 @@ const ENGINE_RETRY: Duration = Duration::from_secs(2);
 pub struct Log {
     /// `None` after the first error, and after the end.
     writer: Option<LogWriter>,
-    mask: Mask,
+    quotes: Quotes,
     error: Option<LogError>,
 }
 
@@ -40,13 +41,12 @@ impl Log {
     /// If the file cannot be made or read.
     pub fn open(cx: &AttemptCx, nonce: &str, again: bool) -> Result<Self, LogError> {
         let path = cx.build.engine.paths.log(cx.build.id, &cx.node().key, cx.attempt);
-        let secrets = &cx.build.secrets.0;
-        let (mask, short) = Mask::new(secrets.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let open = if again { LogWriter::resume } else { LogWriter::create };
-        let writer = open(&path, mask.clone(), Some(nonce))?;
-        let mut log = Self { writer: Some(writer), mask, error: None };
+        let writer = open(&path, cx.build.mask.clone(), Some(nonce))?;
+        let mut log = Self { writer: Some(writer), quotes: cx.build.quotes.clone(), error: None };
         if !again {
-            for name in short {
+            let short = |value: &str| value.trim().chars().count() < SHORTEST;
+            for (name, _) in cx.build.secrets.pairs().filter(|(_, value)| short(value)) {
                 log.note(&format!("secret {name} is shorter than 4 characters and cannot be masked"));
             }
         }
@@ -55,7 +55,8 @@ impl Log {
 
     /// Our own line.
     pub fn note(&mut self, text: &str) {
-        self.with(|writer| writer.note(now(), text));
+        let text = self.masked(text);
+        self.with(|writer| writer.note(now(), &text));
     }
 
     /// A piece of output; gives the marks of steps in it.
@@ -86,20 +87,12 @@ impl Log {
 
     /// Text with all secrets masked.
     pub fn masked(&self, text: &str) -> String {
-        self.mask.apply_once(text)
+        self.quotes.text(text)
     }
 
     /// A report with all secrets masked in its texts.
     pub fn masked_json(&self, value: serde_json::Value) -> serde_json::Value {
-        use serde_json::Value;
-        match value {
-            Value::String(text) => Value::String(self.masked(&text)),
-            Value::Array(values) => Value::Array(values.into_iter().map(|value| self.masked_json(value)).collect()),
-            Value::Object(fields) => Value::Object(
-                fields.into_iter().map(|(name, value)| (self.masked(&name), self.masked_json(value))).collect(),
-            ),
-            Value::Null | Value::Bool(_) | Value::Number(_) => value,
-        }
+        self.quotes.json(value)
     }
 
     /// The source has ended: writes the last, unfinished lines. Gives the first error of its life.
@@ -182,8 +175,8 @@ fn started<T>(done: Result<T, RunnerError>) -> Result<T, Halt> {
 /// [`Halt`] if the build does not go on.
 pub async fn launch(attempt: &mut Attempt) -> Result<(), Halt> {
     let (committed, answer) = oneshot::channel();
-    let launch =
-        Launch { node: attempt.cx.node, attempt: attempt.cx.attempt, reports: attempt.reports.clone(), committed };
+    let reports = attempt.masked_reports();
+    let launch = Launch { node: attempt.cx.node, attempt: attempt.cx.attempt, reports, committed };
     let gone = || Halt::Interrupted("the build's driver has ended".to_owned());
     attempt.cx.launches.send(launch).await.map_err(|_| gone())?;
     answer.await.map_err(|_| gone())?;
@@ -288,7 +281,7 @@ async fn signal(attempt: &mut Attempt, runner: &dyn Runner, unit: &UnitSpec, sig
 }
 
 fn tell_waiting(attempt: &Attempt, error: &RunnerError) {
-    let text = format!("{}: {error}; waiting for it", attempt.cx.node().key);
+    let text = attempt.log.masked(&format!("{}: {error}; waiting for it", attempt.cx.node().key));
     tell(&attempt.cx.build.notices, Notice::Waiting { text });
 }
 

@@ -9,7 +9,7 @@ use super::attempt::{Attempt, Halt};
 use super::drive::Build;
 use super::{Engine, EngineError};
 use crate::artifact::manifest::{Digest, FileEntry, Manifest};
-use crate::artifact::{self, Caps, ManifestAt};
+use crate::artifact::{self, ArtifactError, Caps, Names, Part};
 use crate::build::status::FailureKind;
 use crate::ids::NodeKey;
 use crate::runner::spec::UnitName;
@@ -31,7 +31,7 @@ async fn load(build: &Build, digest: &str) -> Result<Manifest, EngineError> {
 /// # Errors
 /// If it cannot be read.
 pub async fn source(build: &Build) -> Result<Manifest, EngineError> {
-    load(build, &build.request.source).await
+    Ok(load(build, &build.request.source).await?.from_origin("the source tree"))
 }
 
 /// The source tree as a tar.
@@ -39,16 +39,12 @@ pub async fn source(build: &Build) -> Result<Manifest, EngineError> {
 /// # Errors
 /// If it cannot be read.
 pub async fn source_tar(build: &Build) -> Result<TarStream, EngineError> {
-    tar(build, source(build).await?)
+    Ok(tar(build, source(build).await?))
 }
 
 /// A manifest as a tar.
-///
-/// # Errors
-/// If two of its files have one path.
-pub fn tar(build: &Build, manifest: Manifest) -> Result<TarStream, EngineError> {
-    artifact::tar_of(Arc::clone(&build.engine.artifacts), vec![ManifestAt { manifest, prefix: String::new() }])
-        .map_err(wrong)
+pub fn tar(build: &Build, manifest: Manifest) -> TarStream {
+    artifact::tar_of(Arc::clone(&build.engine.artifacts), manifest)
 }
 
 /// Digest of the source files that count for a stage: those that match its `inputs`, or all.
@@ -94,6 +90,9 @@ pub async fn below(build: &Build, path: &str) -> Result<String, EngineError> {
 /// # Errors
 /// If one of them has no result.
 pub async fn digests_before(build: &Build, good: &[usize]) -> Result<Vec<(NodeKey, String)>, EngineError> {
+    if good.is_empty() {
+        return Ok(Vec::new());
+    }
     let keys: Vec<NodeKey> = good.iter().map(|&node| build.expanded.plan.nodes[node].key.clone()).collect();
     let id = build.id;
     let found = build.engine.store.read(move |db| {
@@ -133,37 +132,33 @@ pub async fn empty(build: &Build) -> Result<String, EngineError> {
 /// # Errors
 /// [`Halt`] if two stages wrote one path, or something cannot be read.
 pub async fn manifest(build: &Build, good: &[usize]) -> Result<Manifest, Halt> {
-    let mut owner: BTreeMap<String, NodeKey> = BTreeMap::new();
-    let mut files: BTreeMap<String, FileEntry> = BTreeMap::new();
-    for file in source(build).await.map_err(Halt::internal)?.files {
-        files.insert(file.path.clone(), file);
+    let source = source(build).await.map_err(Halt::internal)?;
+    let mut parts = Vec::new();
+    for (key, manifest) in outputs_before(build, good).await.map_err(Halt::internal)? {
+        let prefix = key.cell.as_ref().map_or(String::new(), |cell| format!("matrix/{}/{cell}", key.stage));
+        parts.push(Part { manifest, prefix, origin: format!("stage `{key}`") });
     }
-    for (key, outputs) in outputs_before(build, good).await.map_err(Halt::internal)? {
-        for mut file in outputs.files {
-            if let Some(cell) = &key.cell {
-                file.path = format!("matrix/{}/{cell}/{}", key.stage, file.path);
-            }
-            if let Some(other) = owner.insert(file.path.clone(), key.clone()) {
-                let text = format!("stages `{other}` and `{key}` both made `{}`; only one of them may", file.path);
-                return Err(Halt::failed(FailureKind::Output, text));
-            }
-            files.insert(file.path.clone(), file);
-        }
-    }
-    Ok(Manifest { files: files.into_values().collect() })
+    artifact::workspace(source, parts).map_err(|error| Halt::failed(FailureKind::Output, error.to_string()))
 }
 
-/// Digest of a version's own tree: its source with its outputs over it.
+/// A version's own tree: its source with its outputs over it.
+///
+/// # Errors
+/// If it cannot be read.
+pub async fn tree_of(engine: &Engine, version: &VersionRow) -> Result<Manifest, EngineError> {
+    let read = async |digest: &str| engine.artifacts.manifest(&digest.parse().map_err(wrong)?).await.map_err(wrong);
+    let origin = format!("version {} of `{}`", version.version, version.model);
+    let source = read(&version.lineage.source).await?.from_origin(&format!("the source tree of {origin}"));
+    let part = Part { manifest: read(&version.outputs).await?, prefix: String::new(), origin };
+    artifact::workspace(source, vec![part]).map_err(wrong)
+}
+
+/// Digest of a version's own tree.
 ///
 /// # Errors
 /// If it cannot be read or stored.
 pub async fn of_version(engine: &Engine, version: &VersionRow) -> Result<String, EngineError> {
-    let mut files: BTreeMap<String, FileEntry> = BTreeMap::new();
-    for digest in [&version.lineage.source, &version.outputs] {
-        let tree = engine.artifacts.manifest(&digest.parse().map_err(wrong)?).await.map_err(wrong)?;
-        files.extend(tree.files.into_iter().map(|file| (file.path.clone(), file)));
-    }
-    let manifest = Manifest { files: files.into_values().collect() };
+    let manifest = tree_of(engine, version).await?;
     Ok(engine.artifacts.put_manifest(&manifest).await.map_err(wrong)?.to_string())
 }
 
@@ -172,7 +167,7 @@ pub async fn of_version(engine: &Engine, version: &VersionRow) -> Result<String,
 /// # Errors
 /// As [`manifest`].
 pub async fn workspace_tar(build: &Build, good: &[usize]) -> Result<TarStream, Halt> {
-    tar(build, manifest(build, good).await?).map_err(Halt::internal)
+    Ok(tar(build, manifest(build, good).await?))
 }
 
 /// Takes the declared outputs out of a unit that ended well.
@@ -186,15 +181,19 @@ pub async fn collect(
     paths: &[String],
 ) -> Result<Manifest, Halt> {
     let mut files: BTreeMap<String, FileEntry> = BTreeMap::new();
+    // For all outputs of the stage together.
+    let mut caps = Caps::default();
     for path in paths {
-        let found = collect_one(attempt, runner, unit, path).await?;
-        if found.is_empty() {
+        let found = collect_one(attempt, runner, unit, path, &caps).await?;
+        if found.files.is_empty() {
             let text = format!("output `{path}` was not made");
             return Err(Halt::failed(FailureKind::Output, text));
         }
-        files.extend(found.into_iter().map(|file| (file.path.clone(), file)));
+        caps = caps.less(&found);
+        files.extend(found.files.into_iter().map(|file| (file.path.clone(), file)));
     }
-    Ok(Manifest { files: files.into_values().collect() })
+    let made = Manifest { files: files.into_values().collect() };
+    Ok(made.from_origin(&format!("stage `{}`", attempt.cx.node().key)))
 }
 
 async fn collect_one(
@@ -202,23 +201,29 @@ async fn collect_one(
     runner: &dyn Runner,
     unit: &UnitName,
     path: &str,
-) -> Result<Vec<FileEntry>, Halt> {
-    let (base, matcher) = artifact::split_glob(path).map_err(|error| refused(path, &error))?;
+    caps: &Caps,
+) -> Result<Manifest, Halt> {
+    let (base, keep) = artifact::split_glob(path).map_err(|error| refused(path, &error))?;
     let stream =
         runner.collect(unit, &base).await.map_err(|error| Halt::Failed(super::begin::runner_failure(&error)))?;
-    let Some(stream) = stream else { return Ok(Vec::new()) };
+    let Some(stream) = stream else { return Ok(Manifest::default()) };
     // Entries start with the last part of `base`; what stands before it is put back.
     let parent = base.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let names = if base == "." { Names::BelowOne } else { Names::Within(parent.to_owned()) };
     let artifacts = &attempt.cx.build.engine.artifacts;
-    let manifest =
-        artifacts.ingest_tar(stream, parent, &Caps::default()).await.map_err(|error| refused(path, &error))?;
-    Ok(manifest
-        .files
-        .into_iter()
-        .filter(|file| matcher.as_ref().is_none_or(|glob| glob.is_match(&file.path)))
-        .collect())
+    artifacts.ingest_tar(stream, names, keep, caps).await.map_err(|error| refused(path, &error))
 }
 
-fn refused(path: &str, error: &impl std::fmt::Display) -> Halt {
-    Halt::failed(FailureKind::Output, format!("output `{path}`: {error}"))
+/// What the stage made is its own fault; that it cannot be stored is not.
+fn refused(path: &str, error: &ArtifactError) -> Halt {
+    let kind = match error {
+        ArtifactError::Refused(_) => FailureKind::Output,
+        ArtifactError::Absent(_)
+        | ArtifactError::Damaged { .. }
+        | ArtifactError::Full(_)
+        | ArtifactError::Setting(_)
+        | ArtifactError::Remote { .. }
+        | ArtifactError::Io { .. } => FailureKind::Internal,
+    };
+    Halt::failed(kind, format!("output `{path}`: {error}"))
 }

@@ -454,6 +454,17 @@ mod tests {
         a,1,1,0.9\nb,0,1,0.9\nc,0,0,0.2\nd,1,0,0.4\ne,0,0,0.1\nf,0,0,0.4\ng,0,0,0.3\nh,1,1,0.8\ni,0,0,0.0\nj,0,0,0.05\n";
 
     #[test]
+    fn the_language_knows_the_same_metrics() {
+        let here: Vec<_> =
+            METRICS.iter().map(|metric| (metric.name, metric.goal, metric.needs == Needs::Numbers)).collect();
+        let there: Vec<_> = crate::pipeline::predicted::PREDICTED
+            .iter()
+            .map(|metric| (metric.name, metric.goal, metric.task == crate::pipeline::types::Task::Regression))
+            .collect();
+        assert_eq!(here, there);
+    }
+
+    #[test]
     fn binary_metrics() {
         let rows = parse(BINARY);
         assert_eq!(positive_class(&rows).as_deref(), Some("1"));

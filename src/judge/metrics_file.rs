@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::pipeline::diagnostic::shown;
+
 /// Bytes that are read at most.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 
@@ -30,6 +32,9 @@ pub enum MetricsFileError {
     /// One name stands for two numbers.
     #[error("the metric `{0}` is there twice")]
     Doubled(String),
+    /// A name that no report could show.
+    #[error("the name of the metric `{0}` has more than {LONGEST_NAME} bytes")]
+    LongName(String),
     /// No number at all.
     #[error("it holds no number")]
     Empty,
@@ -37,6 +42,9 @@ pub enum MetricsFileError {
     #[error("it is too large: at most {MOST_NUMBERS} numbers and {} MiB are read", MOST_BYTES / 1024 / 1024)]
     TooLarge,
 }
+
+/// Bytes of a metric's dotted name at most.
+const LONGEST_NAME: usize = 200;
 
 /// Reads the numbers of a metrics file: `{"a": {"b": 1}}` is `a.b` = 1.
 ///
@@ -67,6 +75,7 @@ fn collect(name: String, value: Value, numbers: &mut BTreeMap<String, f64>) -> R
             let Value::Object(fields) = value else { return Ok(()) };
             return fields.into_iter().try_for_each(|(key, value)| collect(format!("{name}.{key}"), value, numbers));
         }
+        _ if name.len() > LONGEST_NAME => return Err(MetricsFileError::LongName(shown(&name))),
         Value::Number(number) => match number.as_f64().filter(|number| number.is_finite()) {
             Some(_) if numbers.len() == MOST_NUMBERS => return Err(MetricsFileError::TooLarge),
             Some(number) => {
@@ -79,7 +88,10 @@ fn collect(name: String, value: Value, numbers: &mut BTreeMap<String, f64>) -> R
         },
         Value::String(text) => match text.as_str() {
             "NaN" | "Infinity" | "-Infinity" => text.clone(),
-            text => format!("the text {:?}", text.chars().take(40).collect::<String>()),
+            text => match text.char_indices().nth(40) {
+                Some((end, _)) => format!("the text {:?}", format!("{}…", &text[..end])),
+                None => format!("the text {text:?}"),
+            },
         },
         Value::Array(_) => "a list".to_owned(),
         Value::Bool(value) => value.to_string(),

@@ -5,8 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::pipeline::diagnostic::shown;
+
 /// Rows that are read at most: a bound for memory, far above what a held-out set needs.
 const MOST_ROWS: usize = 20_000_000;
+
+/// Bytes of an id, label or prediction at most: messages quote them, and reports keep them.
+const LONGEST: usize = 1024;
 
 /// Ids that a message gives as examples.
 const EXAMPLES: usize = 3;
@@ -144,7 +149,7 @@ impl Columns {
         let need = |column| {
             find(column)?.ok_or_else(|| PredictionsError::MissingColumn {
                 column,
-                header: header.iter().take(20).collect::<Vec<_>>().join(","),
+                header: shown(&header.iter().take(20).collect::<Vec<_>>().join(",")),
             })
         };
         Ok(Self { id: need("id")?, label: need("label")?, prediction: need("prediction")?, score: find("score")? })
@@ -153,6 +158,9 @@ impl Columns {
     fn row(&self, record: &csv::StringRecord) -> Result<PredictionRow, String> {
         let value = |index: usize, name: &str| match record.get(index).map(str::trim) {
             None | Some("") => Err(format!("no value for `{name}`")),
+            Some(value) if value.len() > LONGEST => {
+                Err(format!("`{name}` has {} bytes, more than {LONGEST}: `{}`", value.len(), shown(value)))
+            }
             Some(value) => Ok(value),
         };
         let class = |index: usize, name: &str| {
@@ -166,7 +174,7 @@ impl Columns {
             None | Some("") => None,
             Some(text) => match text.parse::<f64>() {
                 Ok(score) if score.is_finite() => Some(score),
-                Ok(_) | Err(_) => return Err(format!("`score` is `{text}`, which is not a finite number")),
+                Ok(_) | Err(_) => return Err(format!("`score` is `{}`, which is not a finite number", shown(text))),
             },
         };
         Ok(PredictionRow {

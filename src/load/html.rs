@@ -186,7 +186,7 @@ fn over_time(out: &mut String, series: &[Step]) {
         Line { name: "dropped", class: "c", points: rate(|step| step.dropped) },
         Line { name: "users, or unanswered requests", class: "e", points: worst(|step| Some(f64::from(step.users))) },
     ];
-    out.push_str(&lines(&frame("answers a second over time", "1/s"), &answers));
+    out.push_str(&lines(&frame("answers a second over time", "/s"), &answers));
     out.push_str("</figure><figure><figcaption>Latency of good answers</figcaption>");
     let latency = [
         Line { name: "p50", class: "a", points: worst(|step| step.p50_ms) },
@@ -306,7 +306,7 @@ pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:6px 0;padding:8px 10px;ba
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:5px 10px;border-bottom:1px solid var(--line);text-align:right;vertical-align:top;white-space:nowrap}
 th[scope=row],th:first-child,td.text{text-align:left}td.text{white-space:normal;overflow-wrap:anywhere}thead th{color:var(--quiet);font-weight:500}
-figure{margin:12px 0}figcaption{color:var(--quiet)}.chart{width:100%;height:auto;display:block}
+figure{margin:12px 0}@media(max-width:640px){figure{overflow-x:auto}.chart{min-width:600px}}figcaption{color:var(--quiet)}.chart{width:100%;height:auto;display:block}
 svg text{fill:var(--quiet);font:11px system-ui,sans-serif}.grid{stroke:var(--line);fill:none}.shade{fill:var(--shade)}
 .line{fill:none;stroke-width:1.8;stroke-linejoin:round}.a{stroke:var(--a)}.b{stroke:var(--b);stroke-dasharray:7 3}
 .c{stroke:var(--c);stroke-dasharray:2 3}.d{stroke:var(--d)}.e{stroke:var(--e);stroke-dasharray:1 4}.dot{fill:var(--fg)}.bar{fill:var(--a)}

@@ -17,6 +17,8 @@ pub const MAX_BODY: u64 = 64 * 1024 * 1024;
 
 /// Of bodies that nobody looks at, this much is kept for messages.
 pub const BODY_EXCERPT: usize = 4096;
+/// Bytes of a body that are kept for such an excerpt: one more, so that a cut is seen.
+pub const BODY_KEPT: usize = BODY_EXCERPT + 1;
 
 /// Room for one read.
 const READ_SIZE: usize = 8 * 1024;
@@ -118,7 +120,7 @@ impl Keep {
     /// Everything (within [`MAX_BODY`]).
     pub const ALL: Keep = Keep { headers: true, body: MAX_BODY as usize };
     /// Only the beginning of the body.
-    pub const EXCERPT: Keep = Keep { headers: false, body: BODY_EXCERPT };
+    pub const EXCERPT: Keep = Keep { headers: false, body: BODY_KEPT };
 }
 
 /// An answer; used again for the next one.

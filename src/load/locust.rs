@@ -263,7 +263,10 @@ fn kind(error: &str) -> String {
     let digits = rest.trim_start_matches(['\'', '"']).get(..3).unwrap_or_default();
     match digits.parse::<u16>() {
         Ok(status) if exception == "HTTPError" => format!("status {status}"),
-        Ok(_) | Err(_) => exception.trim().chars().take(60).collect(),
+        Ok(_) | Err(_) => match exception.trim().char_indices().nth(60) {
+            Some((end, _)) => format!("{}…", &exception.trim()[..end]),
+            None => exception.trim().to_owned(),
+        },
     }
 }
 

@@ -285,6 +285,9 @@ pub fn normalise(text: &str) -> String {
         }
         digits = c.is_ascii_digit();
     }
+    if line.trim().chars().nth(160).is_some() {
+        out.push('…');
+    }
     out
 }
 
@@ -365,6 +368,6 @@ mod tests {
         ] {
             assert_eq!(normalise(text), expected, "{text:?}");
         }
-        assert_eq!(normalise(&"x".repeat(1000)).len(), 160);
+        assert_eq!(normalise(&"x".repeat(1000)), format!("{}…", "x".repeat(160)));
     }
 }

@@ -143,15 +143,17 @@ fn open(frame: &Frame<'_>, highest: f64) -> (String, f64) {
         let at = y(value, top);
         put(&mut out, format_args!("<path class=\"grid\" d=\"M{LEFT} {at:.1}H{right}\"/>"));
         let (x, at) = (LEFT - 6.0, at + 4.0);
-        put(&mut out, format_args!("<text x=\"{x}\" y=\"{at:.1}\" text-anchor=\"end\">{}</text>", short(value)));
+        // The unit stands with the topmost number.
+        let topmost = value + step > top * (1.0 + 1e-9);
+        let unit = if topmost && !frame.unit.is_empty() { format!(" {}", escape(frame.unit)) } else { String::new() };
+        let number = short(value);
+        put(&mut out, format_args!("<text x=\"{x}\" y=\"{at:.1}\" text-anchor=\"end\">{number}{unit}</text>"));
         value += step;
     }
     for (value, text) in &frame.ticks {
         let (x, at) = (frame.x(*value), HEIGHT - BOTTOM + 16.0);
         put(&mut out, format_args!("<text x=\"{x:.1}\" y=\"{at}\" text-anchor=\"middle\">{}</text>", escape(text)));
     }
-    let at = HEIGHT - 4.0;
-    put(&mut out, format_args!("<text x=\"{LEFT}\" y=\"{at}\">{}</text>", escape(frame.unit)));
     (out, top)
 }
 

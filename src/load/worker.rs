@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::judge::checks::{Answer, Checks};
 use crate::load::checks::excerpt;
 use crate::load::encode::Encoded;
-use crate::load::http::{Ask, BODY_EXCERPT, Connection, ExchangeError, Keep, Reply};
+use crate::load::http::{Ask, BODY_KEPT, Connection, ExchangeError, Keep, Reply};
 use crate::load::measure::{Interval, Recorder, Timing, normalise};
 use crate::load::mix::{Mix, Part, Pick};
 use crate::load::pacer::Pacer;
@@ -63,7 +63,7 @@ impl Prepared {
         let needs_body = !expect.json.is_empty() || expect.body_contains.is_some();
         let plain = !needs_body && expect.headers.is_empty() && expect.latency.is_none();
         let keep =
-            Keep { headers: !expect.headers.is_empty(), body: if needs_body { Keep::ALL.body } else { BODY_EXCERPT } };
+            Keep { headers: !expect.headers.is_empty(), body: if needs_body { Keep::ALL.body } else { BODY_KEPT } };
         Self { encoded, lines, weight, checks: Checks::new(expect), status_only: plain.then_some(expect.status), keep }
     }
 

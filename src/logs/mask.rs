@@ -43,18 +43,23 @@ impl Mask {
     /// Hidden are the value, each line of it of four or more characters, and of all these the forms: URL-encoded, JSON-escaped,
     /// shell-quoted, and base64 (both alphabets, padded or not, wrapped, also within a longer encoded text).
     pub fn new<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a str)>) -> (Self, Vec<String>) {
-        let mut short = Vec::new();
-        let mut patterns = BTreeSet::new();
-        for (name, value) in secrets {
-            let texts = texts(value);
-            if texts.is_empty() {
-                short.push(name.to_owned());
-            }
-            for text in texts {
-                forms(text, &mut patterns);
-            }
-        }
-        (Self((!patterns.is_empty()).then(|| Arc::new(Patterns::new(patterns)))), short)
+        let (patterns, short) = all_forms(secrets);
+        (Self::of(patterns), short)
+    }
+
+    /// A mask for these very texts.
+    pub(super) fn of(patterns: BTreeSet<Vec<u8>>) -> Self {
+        Self((!patterns.is_empty()).then(|| Arc::new(Patterns::new(patterns))))
+    }
+
+    /// How many bytes at the end of a text are the begin of a secret, if they are [`SHORTEST`] or more.
+    pub(super) fn begun_at_the_end(&self, text: &str) -> usize {
+        let Some(patterns) = &self.0 else { return 0 };
+        let begun = |pattern: &Vec<u8>| {
+            let longest = pattern.len().min(text.len() + 1).saturating_sub(1);
+            (SHORTEST..=longest).rev().find(|&length| text.as_bytes().ends_with(&pattern[..length]))
+        };
+        patterns.by_pair.values().flatten().filter_map(begun).max().unwrap_or(0)
     }
 
     /// Masks one text that is known whole.
@@ -68,7 +73,7 @@ impl Mask {
     }
 
     /// Masks a stream.
-    pub(super) fn stream(&self) -> MaskStream {
+    pub(crate) fn stream(&self) -> MaskStream {
         MaskStream { mask: self.clone(), held: Vec::new(), covered: 0 }
     }
 }
@@ -78,6 +83,22 @@ impl fmt::Debug for Mask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mask").field("empty", &self.0.is_none()).finish_non_exhaustive()
     }
+}
+
+/// All forms of secrets given as (name, value), and the names of those too short to be hidden.
+pub(super) fn all_forms<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a str)>) -> (BTreeSet<Vec<u8>>, Vec<String>) {
+    let mut short = Vec::new();
+    let mut patterns = BTreeSet::new();
+    for (name, value) in secrets {
+        let texts = texts(value);
+        if texts.is_empty() {
+            short.push(name.to_owned());
+        }
+        for text in texts {
+            forms(text, &mut patterns);
+        }
+    }
+    (patterns, short)
 }
 
 /// The texts of a secret that are looked for: the whole and its lines.
@@ -151,7 +172,7 @@ impl Patterns {
 
 /// A mask at work on one stream.
 #[derive(Debug)]
-pub(super) struct MaskStream {
+pub(crate) struct MaskStream {
     mask: Mask,
     /// What is not decided yet; shorter than the longest form.
     held: Vec<u8>,
@@ -161,12 +182,12 @@ pub(super) struct MaskStream {
 
 impl MaskStream {
     /// Gives masked text on.
-    pub(super) fn push(&mut self, input: &[u8], sink: &mut impl FnMut(&[u8])) {
+    pub(crate) fn push(&mut self, input: &[u8], sink: &mut impl FnMut(&[u8])) {
         self.run(input, false, sink);
     }
 
     /// The stream ends here: what was held back is decided.
-    pub(super) fn finish(&mut self, sink: &mut impl FnMut(&[u8])) {
+    pub(crate) fn finish(&mut self, sink: &mut impl FnMut(&[u8])) {
         self.run(&[], true, sink);
         self.covered = 0;
     }

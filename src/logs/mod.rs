@@ -17,6 +17,7 @@ mod index;
 mod lines;
 mod marks;
 pub mod mask;
+pub mod quotes;
 pub mod reader;
 mod stream;
 #[cfg(test)]
@@ -27,11 +28,12 @@ pub mod writer;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use compress::compress;
+pub use compress::{WORTH_PACKING, compress};
 pub use follow::Follow;
 pub use format::{Line, Stream};
 pub use marks::{StepEvent, StepMark};
 pub use mask::Mask;
+pub use quotes::Quotes;
 pub use reader::{Hit, LogReader, Search};
 pub use writer::{LogWriter, Pipe};
 
@@ -57,6 +59,18 @@ pub enum LogError {
         path: PathBuf,
         /// Where, in the uncompressed log.
         offset: u64,
+    },
+    /// Somebody writes it, so it cannot be packed yet.
+    #[error("the log {} is still being written", path.display())]
+    InUse {
+        /// The plain log's path.
+        path: PathBuf,
+    },
+    /// Its attempt has ended and it is packed (or just being packed), so nothing can be added to it.
+    #[error("the log {} is packed: its attempt has ended, and nothing is added to it any more", path.display())]
+    Packed {
+        /// The plain log's path.
+        path: PathBuf,
     },
     /// The file system said no.
     #[error("cannot {action} the log {}", path.display())]

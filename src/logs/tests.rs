@@ -249,6 +249,55 @@ fn a_log_is_read_the_same_plain_packed_and_without_its_index() {
 }
 
 #[test]
+fn a_log_that_is_written_is_not_packed_and_a_packed_one_not_resumed() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("a.log");
+    let mut writer = LogWriter::create(&path, mask(), None).expect("create");
+    writer.output(Pipe::Stdout, Micros(1), b"one\ntwo\n").expect("output");
+    assert!(matches!(compress(&path), Err(LogError::InUse { .. })));
+    writer.finish(Micros(2)).expect("finish");
+    compress(&path).expect("nobody writes it any more");
+    let resumed = LogWriter::resume(&path, mask(), None);
+    assert!(matches!(resumed, Err(LogError::Packed { .. })), "{resumed:?}");
+    assert!(!path.exists(), "nothing was put before the packed log");
+    assert_eq!(content(&path, Stream::Stdout).len(), 2);
+}
+
+#[test]
+fn packing_that_was_cut_off_is_done_again() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("a.log");
+    let texts = long_log(&path);
+    let plain = fs::read(&path).expect("log");
+    // Killed in the middle of packing.
+    fs::write(dir.path().join("a.log.zst.tmp"), b"half").expect("write");
+    check_reading(&path, &texts);
+    compress(&path).expect("compress");
+    // Killed between the packed log's rename and the plain one's removal.
+    fs::write(&path, &plain).expect("write");
+    check_reading(&path, &texts);
+    compress(&path).expect("compress");
+    assert!(!path.exists() && !dir.path().join("a.log.zst.tmp").exists());
+    check_reading(&path, &texts);
+    let mut unpacked = Vec::new();
+    let packed = fs::File::open(packed_path(&path)).expect("open");
+    std::io::copy(&mut zeekstd::Decoder::new(packed).expect("zstd"), &mut unpacked).expect("unpack");
+    assert!(unpacked == plain, "the packed log is the plain one, byte for byte");
+}
+
+#[test]
+fn a_reader_from_before_the_packing_reads_on() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("a.log");
+    let texts = long_log(&path);
+    let mut reader = LogReader::open(&path).expect("open");
+    compress(&path).expect("compress");
+    let lines = reader.lines(0..u64::MAX, usize::MAX).expect("lines");
+    assert_eq!(lines.len(), texts.len());
+    assert!(lines.iter().zip(&texts).all(|(line, text)| line.text == *text));
+}
+
+#[test]
 fn the_index_points_at_records() {
     let dir = tempfile::tempdir().expect("dir");
     let path = dir.path().join("a.log");

@@ -6,7 +6,7 @@
 //! After an error the writer is spent: part of a call's records may be in the file. The cure is the same as after a
 //! crash: [`LogWriter::resume`], and the source again from its first byte.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -48,7 +48,8 @@ pub struct LogWriter {
 struct Sink {
     path: PathBuf,
     file: File,
-    index: File,
+    /// Made with its first entry: most logs are too short to need one.
+    index: Option<File>,
     records: Vec<u8>,
     entries: Vec<u8>,
     end: Mark,
@@ -78,10 +79,13 @@ impl LogWriter {
     /// stream as the file has is dropped (its marks are reported again), and the rest is written.
     ///
     /// # Errors
-    /// [`LogError::Io`] and [`LogError::DiskFull`].
+    /// [`LogError::Io`] and [`LogError::DiskFull`]; [`LogError::Packed`] if its attempt has ended.
     pub fn resume(path: &Path, mask: Mask, nonce: Option<&str>) -> Result<Self, LogError> {
         let file = match OpenOptions::new().read(true).write(true).open(path) {
             Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && super::packed_path(path).exists() => {
+                return Err(LogError::Packed { path: path.to_owned() });
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Self::create(path, mask, nonce),
             Err(e) => return Err(LogError::io("open", path)(e)),
         };
@@ -174,13 +178,19 @@ impl LogWriter {
 
 impl Sink {
     fn new(path: &Path, file: File) -> Result<Self, LogError> {
+        // Held as long as the writer lives: a log that is being written is not packed.
+        if let Err(TryLockError::WouldBlock) = file.try_lock_shared() {
+            return Err(LogError::Packed { path: path.to_owned() });
+        }
         // The index is made again from the log: after a power cut the two may not agree.
-        let index = index::path(path);
-        let index = OpenOptions::new().create(true).write(true).truncate(true).open(&index);
-        let index = index.map_err(LogError::io("index", path))?;
-        let (records, entries) = (Vec::with_capacity(BUFFER), Vec::new());
+        match std::fs::remove_file(index::path(path)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(LogError::io("index", path)(error)),
+        }
+        let (records, entries) = (Vec::new(), Vec::new());
         let (end, indexed) = (Mark::default(), Mark::default());
-        Ok(Self { path: path.to_owned(), file, index, records, entries, end, indexed })
+        Ok(Self { path: path.to_owned(), file, index: None, records, entries, end, indexed })
     }
 
     fn record(&mut self, at: Micros, stream: Stream, out: Out<'_>) {
@@ -206,10 +216,19 @@ impl Sink {
             self.records.clear();
             self.records.shrink_to(2 * BUFFER);
         }
-        if !self.entries.is_empty() {
-            self.index.write_all(&self.entries).map_err(LogError::io("index", &self.path))?;
-            self.entries.clear();
+        self.write_index().map_err(LogError::io("index", &self.path))
+    }
+
+    fn write_index(&mut self) -> std::io::Result<()> {
+        if self.entries.is_empty() {
+            return Ok(());
         }
+        let index = match &mut self.index {
+            Some(index) => index,
+            None => self.index.insert(File::create(index::path(&self.path))?),
+        };
+        index.write_all(&self.entries)?;
+        self.entries.clear();
         Ok(())
     }
 
@@ -229,12 +248,10 @@ impl Sink {
             places[stream.index()].count(continued);
             self.count(stream, line.len());
             if self.entries.len() >= BUFFER {
-                self.index.write_all(&self.entries)?;
-                self.entries.clear();
+                self.write_index()?;
             }
         }
-        self.index.write_all(&self.entries)?;
-        self.entries.clear();
+        self.write_index()?;
         self.file.set_len(self.end.offset)?;
         self.file.seek(SeekFrom::Start(self.end.offset))?;
         let [stdout, stderr, _notes] = places;

@@ -7,18 +7,18 @@ use indexmap::IndexMap;
 use super::diagnostic::{Diagnostic, Sink, shown};
 use super::graph::Graph;
 use super::lower::Lowered;
-use super::raw;
 use super::tree::At;
 use super::types::{Deploy, Kind, Serve, ServeApp, Stage};
+use super::{promotes, raw};
 
 /// What the checks look at.
-struct Stages<'a> {
-    names: Vec<&'a str>,
+pub(super) struct Stages<'a> {
+    pub(super) names: Vec<&'a str>,
     /// Those that are good.
-    stages: &'a IndexMap<String, Stage>,
+    pub(super) stages: &'a IndexMap<String, Stage>,
     /// Which stages come before each, by index.
-    before: Vec<Vec<bool>>,
-    at: At<'a>,
+    pub(super) before: Vec<Vec<bool>>,
+    pub(super) at: At<'a>,
 }
 
 /// Checks what only the whole file can show.
@@ -48,7 +48,7 @@ pub(super) fn check(raw: &raw::Pipeline, lowered: &Lowered, at: At<'_>, sink: &m
     for (index, name) in all.names.iter().enumerate() {
         if let Some(stage) = all.stages.get(*name) {
             needs_serve(&all, index, stage, serve, serve_at, sink);
-            promotes(&all, index, stage, sink);
+            promotes::check(&all, index, serve, sink);
         }
     }
     serves_linfa(&all, serve, serve_at, sink);
@@ -251,59 +251,6 @@ fn inputs_span(serve_at: At<'_>, name: &str) -> super::diagnostic::Span {
         Some(index) => inputs.item(index).span(),
         None if serve_at.get("linfa").exists() => serve_at.get("linfa").span(),
         None => serve_at.key_span(),
-    }
-}
-
-/// A promotion must come after the training of its model and after the load tests that it looks at.
-fn promotes(all: &Stages<'_>, index: usize, stage: &Stage, sink: &mut Sink) {
-    let Kind::Promote(promote) = &stage.kind else { return };
-    let stage_at = all.at.get(all.names[index]);
-    let at = stage_at.get("promote");
-    let trains = |name: &&str| match all.stages.get(*name).map(|stage| &stage.kind) {
-        Some(Kind::Train(train)) => train.model == promote.model,
-        Some(Kind::Plain | Kind::TestApi(_) | Kind::Loadtest(_) | Kind::Promote(_) | Kind::Tune(_)) | None => false,
-    };
-    let trainers: Vec<usize> =
-        all.names.iter().enumerate().filter(|(_, name)| trains(name)).map(|(index, _)| index).collect();
-    let needs = stage_at.get("needs");
-    let needs_span = if needs.exists() { needs.span() } else { stage_at.key_span() };
-    // A training stage that is wrong itself may well be the one.
-    let some_unknown = all.names.len() != all.stages.len();
-    match trainers[..] {
-        [] if some_unknown => {}
-        [] => {
-            let known = all.stages.values().filter_map(|stage| match &stage.kind {
-                Kind::Train(train) => Some(train.model.as_str()),
-                Kind::Plain | Kind::TestApi(_) | Kind::Loadtest(_) | Kind::Promote(_) | Kind::Tune(_) => None,
-            });
-            let near = super::diagnostic::did_you_mean(&promote.model, known);
-            let message = format!("no stage of this file trains the model `{}`", promote.model);
-            let help = near.unwrap_or_else(|| "a candidate must have been registered by another pipeline".to_owned());
-            sink.push(Diagnostic::warning("no-train", at.get("model").span(), message).help(help));
-        }
-        [first, ..] if !trainers.iter().any(|trainer| all.before[index][*trainer]) => {
-            let name = all.names[first];
-            let message = format!(
-                "`{}` does not wait for `{name}`, which trains the model `{}`",
-                all.names[index], promote.model
-            );
-            sink.push(
-                Diagnostic::error("not-before", needs_span, message)
-                    .related(all.at.get(name).key_span(), "trained here")
-                    .help(format!("add `{name}` to its `needs`")),
-            );
-        }
-        [..] => {}
-    }
-    for metric in promote.better_if.keys().chain(promote.guardrails.keys()) {
-        let Some((prefix, _)) = metric.split_once('.') else { continue };
-        let Some(other) = all.names.iter().position(|name| *name == prefix) else { continue };
-        if other != index && !all.before[index][other] {
-            let message =
-                format!("`{}` looks at `{}`, and does not wait for `{prefix}`", all.names[index], shown(metric));
-            let diagnostic = Diagnostic::error("not-before", needs_span, message);
-            sink.push(diagnostic.help(format!("add `{prefix}` to its `needs`")));
-        }
     }
 }
 

@@ -15,6 +15,8 @@ mod lower;
 pub mod matrix;
 pub mod params;
 mod parse;
+pub mod predicted;
+mod promotes;
 mod raw;
 pub mod reference;
 mod rules;

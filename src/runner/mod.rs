@@ -11,6 +11,7 @@
 
 pub mod docker;
 pub mod local;
+pub mod ports;
 pub mod spec;
 
 use std::net::SocketAddr;
@@ -87,6 +88,17 @@ pub enum Signal {
     Term,
     /// SIGKILL.
     Kill,
+}
+
+/// Who listens on a port of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listener {
+    /// Nobody.
+    Nobody,
+    /// The unit, and nobody else.
+    Unit,
+    /// Somebody else, by command and process number as far as that can be seen.
+    Stranger(String),
 }
 
 /// A unit found by [`Runner::list`].
@@ -214,6 +226,12 @@ pub trait Runner: Send + Sync {
 
     /// Where this process reaches a port of the unit.
     async fn address(&self, name: &UnitName, port: u16) -> Result<SocketAddr, RunnerError>;
+
+    /// Whether it is this unit that listens on a port of the host. Runners whose engine gives a port to one unit alone need
+    /// not look.
+    async fn listener(&self, _name: &UnitName, _port: u16) -> Result<Listener, RunnerError> {
+        Ok(Listener::Unit)
+    }
 
     /// One file or folder of an ended (or running) unit's workspace as a tar; entries start with the path's last part.
     /// `None` if there is no such path. Entries are not to be trusted.

@@ -65,6 +65,9 @@ pub struct UnitSpec {
     pub grace: Duration,
     /// Where the local runner puts the workspace path: `ORCHESTRATOR_WORKSPACE` is set by the runner.
     pub workspace_variable: bool,
+    /// Names in `env` whose values are hidden in what a deployment prints. Other output is masked by whoever reads it.
+    #[serde(default)]
+    pub masked: Vec<String>,
 }
 
 /// A private network to join.

@@ -1,32 +1,49 @@
 //! Digests of files by their stat, so that an unchanged tree costs a stat a file. A file that changed a moment ago is not
-//! remembered: its next change may have the same time (git calls such a file racy).
+//! remembered: its next change may have the same time (git calls such a file racy). Blocking.
 
 use std::collections::HashMap;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Handle;
 
-use super::SourceError;
-use crate::artifact::ArtifactStore;
 use crate::artifact::manifest::Digest;
 
 /// Younger than this, a file is racy.
 const RACY_NANOS: i128 = 2_000_000_000;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Known {
-    size: u64,
+/// What changes when a file does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stat {
+    pub size: u64,
     modified: i128,
     changed: i128,
     inode: u64,
+}
+
+impl Stat {
+    pub fn of(meta: &Metadata) -> Self {
+        let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        Self {
+            size: meta.len(),
+            modified: nanos(meta.mtime(), meta.mtime_nsec()),
+            changed: nanos(meta.ctime(), meta.ctime_nsec()),
+            inode: meta.ino(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Known {
+    #[serde(flatten)]
+    stat: Stat,
     digest: Digest,
 }
 
+/// Digests of one folder's files.
 pub(super) struct StatCache {
     path: PathBuf,
     known: HashMap<String, Known>,
@@ -44,29 +61,16 @@ impl StatCache {
         Self { path, known, fresh: HashMap::new(), now }
     }
 
-    /// The digest and size of a file that is in the store: known, or read now.
-    pub fn digest(
-        &mut self,
-        name: &str,
-        meta: &Metadata,
-        store: &ArtifactStore,
-        open: impl FnOnce() -> Result<File, SourceError>,
-    ) -> Result<(Digest, u64), SourceError> {
-        let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-        let (modified, changed) = (nanos(meta.mtime(), meta.mtime_nsec()), nanos(meta.ctime(), meta.ctime_nsec()));
-        let (size, inode) = (meta.len(), meta.ino());
-        if let Some(known) = self.known.get(name)
-            && (known.size, known.modified, known.changed, known.inode) == (size, modified, changed, inode)
-            && Handle::current().block_on(store.has(&known.digest))?
-        {
-            self.fresh.insert(name.to_owned(), known.clone());
-            return Ok((known.digest, size));
+    /// The digest of a file that looks as it did.
+    pub fn get(&self, name: &str, stat: &Stat) -> Option<Digest> {
+        self.known.get(name).filter(|known| known.stat == *stat).map(|known| known.digest)
+    }
+
+    /// Remembers a file as it is now, and nothing but what is remembered this time.
+    pub fn remember(&mut self, name: &str, stat: Stat, digest: Digest) {
+        if self.now - stat.modified.max(stat.changed) > RACY_NANOS {
+            self.fresh.insert(name.to_owned(), Known { stat, digest });
         }
-        let (digest, read) = store.put_reader(&mut open()?, u64::MAX)?;
-        if read == size && self.now - modified.max(changed) > RACY_NANOS {
-            self.fresh.insert(name.to_owned(), Known { size, modified, changed, inode, digest });
-        }
-        Ok((digest, read))
     }
 
     /// Keeps what was learnt, if that is possible: without it the next run is slower, and no different.

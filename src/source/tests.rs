@@ -36,7 +36,7 @@ impl Place {
 
     async fn take(&self, folder: &str) -> Result<SourceTree, SourceError> {
         let settings = ArtifactSettings::folder(self.root.path().join("artifacts"));
-        let store = Arc::new(ArtifactStore::open(&settings).await.unwrap());
+        let store = Arc::new(ArtifactStore::open(&settings).unwrap());
         let folder = self.root.path().join("tree").join(folder).canonicalize().unwrap();
         snapshot(&folder, &store, &self.root.path().join("cache"), &folder.join("left-out")).await
     }
@@ -120,4 +120,36 @@ async fn a_changed_file_is_seen_however_fast() {
     assert_eq!(place.take("").await.unwrap().digest, one);
     place.write("a.txt", "2");
     assert_ne!(place.take("").await.unwrap().digest, one);
+}
+
+/// A file that looks as it did is not read again, but for one that the store has lost.
+#[tokio::test]
+async fn what_the_store_has_lost_is_taken_again() {
+    let place = Place::new();
+    for name in ["a.txt", "b.txt"] {
+        place.write(name, name);
+    }
+    // Only files that have been left alone for two seconds are remembered by their stat, and its time cannot be set.
+    tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+    let one = place.take("").await.unwrap();
+    let cache = fs::read_dir(place.root.path().join("cache")).unwrap().next().unwrap().unwrap().path();
+    assert!(fs::read_to_string(cache).unwrap().contains("b.txt"), "it would not be read again");
+    for ruin in ["", "b.tx"] {
+        let hex = one.manifest.find("b.txt").unwrap().digest.to_string();
+        let blob = place.root.path().join("artifacts/blobs").join(&hex[..2]).join(&hex[2..]);
+        fs::remove_file(&blob).unwrap();
+        if !ruin.is_empty() {
+            fs::write(&blob, ruin).unwrap();
+        }
+        assert_eq!(place.take("").await.unwrap().digest, one.digest);
+        assert_eq!(fs::read(&blob).unwrap(), b"b.txt");
+    }
+}
+
+#[tokio::test]
+async fn names_that_no_workspace_takes_are_refused() {
+    let place = Place::new();
+    place.write(&format!("{}x", "d/".repeat(70)), "1");
+    let error = place.take("").await.unwrap_err().to_string();
+    assert!(error.contains("deeper than 64 folders"), "{error}");
 }

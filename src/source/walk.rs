@@ -1,20 +1,24 @@
 //! Which files belong to a tree, and how they get into the store.
 
-use std::collections::BTreeSet;
-use std::fs;
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, Metadata};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use ignore::WalkBuilder;
-use ignore::overrides::OverrideBuilder;
 
 use super::SourceError;
-use super::cache::StatCache;
-use crate::artifact::ArtifactStore;
+use super::cache::{Stat, StatCache};
 use crate::artifact::manifest::{Digest, FileEntry, Manifest};
+use crate::artifact::{self, ArtifactStore, Batch, Reliance};
 
 /// From this size on a file is named: data of that size is better kept elsewhere.
 const LARGE: u64 = 2 << 30;
+/// More files than this are a folder that was not meant.
+const MOST_FILES: usize = 200_000;
+/// A file that changes while it is read is read anew, this often.
+const TRIES: usize = 3;
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> SourceError {
     let what = format!("cannot read {}", path.display());
@@ -24,8 +28,6 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> SourceError {
 /// Paths of all files and links, relative to the folder. `tracked` ones count even where git would ignore them.
 pub(super) fn paths(folder: &Path, tracked: &BTreeSet<PathBuf>) -> Result<BTreeSet<PathBuf>, SourceError> {
     let refused = |error: ignore::Error| SourceError::Refused(error.to_string());
-    let mut never = OverrideBuilder::new(folder);
-    never.add("!.git").map_err(refused)?;
     let walk = WalkBuilder::new(folder)
         .hidden(false)
         .parents(true)
@@ -33,7 +35,7 @@ pub(super) fn paths(folder: &Path, tracked: &BTreeSet<PathBuf>) -> Result<BTreeS
         .follow_links(false)
         .ignore(false)
         .add_custom_ignore_filename(".orchestratorignore")
-        .overrides(never.build().map_err(refused)?)
+        .filter_entry(|entry| entry.depth() == 0 || entry.file_name() != ".git")
         .build();
     let mut found: BTreeSet<PathBuf> = tracked
         .iter()
@@ -52,36 +54,104 @@ pub(super) fn paths(folder: &Path, tracked: &BTreeSet<PathBuf>) -> Result<BTreeS
     Ok(found)
 }
 
-/// Takes the files into the store. Files whose stat is known are not read again.
+/// A file to be taken.
+struct Found {
+    name: String,
+    full: PathBuf,
+    meta: Metadata,
+    /// Its digest, if it looks as it did when it was read last.
+    known: Option<Digest>,
+}
+
+/// Takes the files into the store. Files whose stat is known, and which the store still has, are not read again.
 pub(super) fn take(
     folder: &Path,
     paths: &BTreeSet<PathBuf>,
-    store: &ArtifactStore,
+    store: &Arc<ArtifactStore>,
     cache: &Path,
     warnings: &mut Vec<String>,
 ) -> Result<Manifest, SourceError> {
-    let mut known = StatCache::open(cache, folder);
+    if paths.len() > MOST_FILES {
+        let text = format!(
+            "it has {} files, and {MOST_FILES} are taken at most; name what is no source in .gitignore or .orchestratorignore",
+            paths.len()
+        );
+        return Err(SourceError::Refused(text));
+    }
+    let mut cache = StatCache::open(cache, folder);
     let mut files = Vec::with_capacity(paths.len());
+    let found = look(folder, paths, &cache, &mut files, warnings)?;
+    let known: Vec<(Digest, u64)> = found.iter().filter_map(|file| Some((file.known?, file.meta.len()))).collect();
+    let there: HashSet<Digest> = known
+        .iter()
+        .zip(store.present(&known, Reliance::New)?)
+        .filter(|(_, there)| *there)
+        .map(|((digest, _), _)| *digest)
+        .collect();
+    let mut batch = Batch::new(store);
+    for file in found {
+        let (digest, stat) = match file.known.filter(|digest| there.contains(digest)) {
+            Some(digest) => (digest, Stat::of(&file.meta)),
+            None => read(&file, &mut batch)?,
+        };
+        cache.remember(&file.name, stat, digest);
+        let executable = file.meta.permissions().mode() & 0o111 != 0;
+        files.push(FileEntry { path: file.name, executable, size: stat.size, digest, link: None, origin: None });
+    }
+    batch.keep()?;
+    cache.save();
+    Ok(Manifest::new(files))
+}
+
+/// Finds the files; links are taken at once.
+fn look(
+    folder: &Path,
+    paths: &BTreeSet<PathBuf>,
+    cache: &StatCache,
+    links: &mut Vec<FileEntry>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Found>, SourceError> {
+    let mut found = Vec::with_capacity(paths.len());
     for path in paths {
         let Some(name) = path.to_str() else {
             return Err(SourceError::Refused(format!("the name of {} is not UTF-8; rename it", path.display())));
         };
+        let name = artifact::clean_path(name)?;
         let full = folder.join(path);
-        let meta = full.symlink_metadata().map_err(io(&full))?;
+        let meta = match full.symlink_metadata() {
+            Ok(meta) => meta,
+            // Removed since it was listed.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(io(&full)(error)),
+        };
         if meta.is_symlink() {
-            files.push(link(name, &full)?);
+            links.push(link(&name, &full)?);
         } else if meta.is_file() {
             if meta.len() >= LARGE {
                 warnings.push(format!("{name} has {} and is part of the source tree", crate::words::size(meta.len())));
             }
-            let digest = known.digest(name, &meta, store, || fs::File::open(&full).map_err(io(&full)))?;
-            let executable = meta.permissions().mode() & 0o111 != 0;
-            files.push(FileEntry { path: name.to_owned(), executable, size: digest.1, digest: digest.0, link: None });
+            let known = cache.get(&name, &Stat::of(&meta));
+            found.push(Found { name, full, meta, known });
         }
         // Sockets, pipes and devices in a work tree are somebody's leftovers, and no source.
     }
-    known.save();
-    Ok(Manifest::new(files))
+    Ok(found)
+}
+
+/// Reads a file, again if it changed meanwhile.
+fn read(file: &Found, batch: &mut Batch<'_>) -> Result<(Digest, Stat), SourceError> {
+    let mut before = Stat::of(&file.meta);
+    for _ in 0..TRIES {
+        let mut source = fs::File::open(&file.full).map_err(io(&file.full))?;
+        let (digest, size) = batch.put_reader(&mut source, u64::MAX - 1)?;
+        let after = Stat::of(&file.full.symlink_metadata().map_err(io(&file.full))?);
+        if after == before && size == before.size {
+            return Ok((digest, after));
+        }
+        before = after;
+    }
+    let text = format!("`{}` keeps changing while it is read; stop what writes to it, or have it ignored", file.name);
+    Err(SourceError::Refused(text))
 }
 
 /// A link that stays inside of the tree.
@@ -107,5 +177,6 @@ fn link(name: &str, full: &Path) -> Result<FileEntry, SourceError> {
         size: 0,
         digest: Digest::of(text.as_bytes()),
         link: Some(text),
+        origin: None,
     })
 }

@@ -1,5 +1,6 @@
 //! Builds and their stages.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
@@ -65,6 +66,10 @@ pub struct BuildRequest {
     /// Where a person sees it.
     #[serde(default)]
     pub url: Option<String>,
+    /// By which the values of its secrets are known again, by name. The one part that may change: when a build goes on with
+    /// other values.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
 }
 
 /// A build as listed.
@@ -130,6 +135,16 @@ pub fn create(tx: &Connection, request: &BuildRequest, plan: &Plan, at: Micros) 
         ])?;
     }
     Ok(id)
+}
+
+/// Stores by what the values of a build's secrets are known again.
+///
+/// # Errors
+/// The database's.
+pub fn set_secrets(tx: &Connection, id: BuildId, request: &BuildRequest) -> Result<(), StoreError> {
+    tx.prepare_cached("UPDATE builds SET request = ?2 WHERE id = ?1")?
+        .execute(params![id.0, serde_json::to_string(request)?])?;
+    Ok(())
 }
 
 /// Writes what changed between two states.

@@ -146,6 +146,19 @@ pub fn of_version(db: &Connection, model: &str, version: u64) -> Result<Option<D
     .transpose()
 }
 
+/// Where one stands.
+///
+/// # Errors
+/// [`StoreError::Missing`] if there is none of that number.
+pub fn status(db: &Connection, id: i64) -> Result<DeploymentStatus, StoreError> {
+    let word: Option<String> = db
+        .prepare_cached("SELECT status FROM deployments WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    let word = word.ok_or_else(|| StoreError::Missing(format!("there is no deployment {id}")))?;
+    DeploymentStatus::read(&word)
+}
+
 /// Deployments that are being started or serve.
 ///
 /// # Errors

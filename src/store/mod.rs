@@ -14,6 +14,8 @@ pub mod models;
 pub mod queue;
 pub mod results;
 pub mod triggers;
+pub mod roots;
+pub mod settings;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -74,12 +76,14 @@ type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 const QUEUE: usize = 256;
 /// Reader connections that are kept open.
 const READERS: usize = 4;
-/// How long SQLite waits for another process's write.
-const BUSY: Duration = Duration::from_secs(20);
+/// Waits for another process's write: so often, so long each. A commit takes about a millisecond, so SQLite's own waits (up to
+/// 100 ms each) would leave builds of several processes standing idle.
+const BUSY_WAITS: [(i32, Duration); 3] =
+    [(40, Duration::from_micros(250)), (100, Duration::from_millis(1)), (2000, Duration::from_millis(10))];
 
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001-builds-and-models.sql"),
-    include_str!("migrations/0002-placeholder.sql"),
+    include_str!("migrations/0002-one-deployment.sql"),
     include_str!("migrations/0003-daemon.sql"),
 ];
 
@@ -186,7 +190,7 @@ fn gone() -> StoreError {
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags)
         .map_err(|error| StoreError::Other(format!("cannot open {}: {error}", path.display())))?;
-    connection.busy_timeout(BUSY)?;
+    connection.busy_handler(Some(wait_for_other))?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.set_prepared_statement_cache_capacity(64);
     if !flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY) {
@@ -197,7 +201,22 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// Called again and again while another process writes, with the number of calls before; `false` gives up.
+fn wait_for_other(before: i32) -> bool {
+    let mut until = 0;
+    let pause = BUSY_WAITS.iter().find_map(|(times, pause)| {
+        until += times;
+        (before < until).then_some(*pause)
+    });
+    pause.map(std::thread::sleep).is_some()
+}
+
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    // Nearly always there is nothing to do, and then nothing is written, so that no disk is waited for.
+    let known: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if known == MIGRATIONS.len() {
+        return Ok(());
+    }
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let done: usize = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if done > MIGRATIONS.len() {

@@ -101,7 +101,7 @@ impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Store(error) => error.into(),
-            EngineError::Pipeline(detail) => Problem::invalid(detail),
+            EngineError::Pipeline(detail) | EngineError::Secrets(detail) => Problem::invalid(detail),
             error @ (EngineError::Runner(_)
             | EngineError::Artifact(_)
             | EngineError::Source(_)

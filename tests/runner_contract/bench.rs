@@ -69,6 +69,7 @@ pub fn spec(name: &str, command: Command) -> UnitSpec {
         restart: false,
         grace: Duration::from_secs(1),
         workspace_variable: true,
+        masked: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ use super::super::serve;
 use super::super::unit;
 use super::super::workspace;
 use crate::artifact::manifest::Manifest;
+use crate::build::status::FailureKind;
 use crate::pipeline::types::{ImageSource, Work};
 use crate::runner::spec::{
     CacheMount, Command, Join, LABEL_ATTEMPT, LABEL_BUILD, LABEL_INSTANCE, LABEL_NODE, LABEL_ROLE, Steps, UnitSpec,
@@ -68,7 +69,14 @@ async fn run_beside(
     let name = spec.name.clone();
     let exit = unit::run(attempt, spec, workspace).await?;
     unit::check(attempt, &exit)?;
-    workspace::collect(attempt, runner.as_ref(), &name, paths).await
+    let manifest = workspace::collect(attempt, runner.as_ref(), &name, paths).await?;
+    // Names of outputs are listed for everyone. What is in the files is the script's own affair.
+    if let Some(file) = manifest.files.iter().find(|file| attempt.cx.build.quotes.is_in(&file.path)) {
+        let text =
+            format!("the name of the output `{}` holds the value of a secret; call it something else", file.path);
+        return Err(Halt::failed(FailureKind::Output, text));
+    }
+    Ok(manifest)
 }
 
 /// Stores a manifest.
@@ -122,6 +130,7 @@ pub fn spec(attempt: &Attempt, more: Vec<(String, String)>, join: Option<Join>) 
         restart: false,
         grace: stage.grace,
         workspace_variable: true,
+        masked: Vec::new(),
     }
 }
 

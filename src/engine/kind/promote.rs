@@ -1,16 +1,17 @@
 //! `promote`: gathers the evidence, has it judged, and makes the verdict true: decision, deployment, or nothing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::attempt::{Attempt, Good, Halt};
 use super::super::companion::{self, CompanionSpec};
+use super::super::deployments::{self as deployments_of, Right};
 use super::super::evidence;
+use super::super::notice::{Notice, tell};
 use super::super::serve::{self, Place};
-use super::super::{now, workspace};
+use super::super::{now, unit, workspace};
 use super::plain;
-use crate::build::status::FailureKind;
-use crate::deploy::{self, DeploySpec, Deployer};
+use crate::build::status::{CancelReason, FailureKind};
+use crate::deploy::{self, Author, DeploySpec};
 use crate::judge::promote::{Judgement, Verdict};
 use crate::load::checks::run_checks;
 use crate::load::probe;
@@ -23,6 +24,8 @@ use crate::store::models::{self, Promotion};
 
 /// How often a candidate is judged again because the champion changed meanwhile.
 const JUDGE_AGAIN: u32 = 5;
+/// What a candidate came to that was better, but did not get through its trial or its deployment.
+const NOT_PROMOTED: &str = "not promoted";
 
 /// Runs it.
 ///
@@ -41,12 +44,23 @@ pub async fn run(attempt: &mut Attempt, spec: &Promote) -> Result<Good, Halt> {
         }
         if !attempt.cx.build.may_register() {
             attempt.log.note("a pull request's build promotes nothing");
+            if judgement.verdict == Verdict::Promoted {
+                came_to(attempt, NOT_PROMOTED);
+            }
             return Ok(Good::default());
         }
         match decide(attempt, spec, &case, &judgement).await {
-            Ok(()) => return finding(spec, &judgement),
+            Ok(word) => {
+                came_to(attempt, word);
+                return finding(spec, &judgement);
+            }
             Err(Decided::ChampionChanged(text)) => attempt.log.note(&format!("{text}: judging again")),
-            Err(Decided::Halt(halt)) => return Err(halt),
+            Err(Decided::Halt(halt)) => {
+                if judgement.verdict == Verdict::Promoted {
+                    came_to(attempt, NOT_PROMOTED);
+                }
+                return Err(halt);
+            }
         }
     }
     Err(Halt::failed(FailureKind::Promote, "the champion kept changing while the candidate was judged"))
@@ -66,7 +80,10 @@ impl From<Halt> for Decided {
 /// An interrupted promotion is not judged again by itself. If its decision was stored, what follows from it is finished.
 async fn take_up(attempt: &mut Attempt, spec: &Promote) -> Result<Good, Halt> {
     let (id, node) = (attempt.cx.build.id, attempt.cx.node().key.clone());
-    let store = &attempt.cx.build.engine.store;
+    let port = if let Deploy::Replace { port } = spec.deploy { Some(port) } else { None };
+    // First of all: another process may just be finishing it, or taking it back.
+    let _right = right(attempt, &spec.model, port).await?;
+    let store = Arc::clone(&attempt.cx.build.engine.store);
     let decision = store.read(move |db| models::decision_of(db, id, &node)).await.map_err(Halt::internal)?;
     let Some(decision) = decision else {
         return Err(Halt::Interrupted(
@@ -79,14 +96,19 @@ async fn take_up(attempt: &mut Attempt, spec: &Promote) -> Result<Good, Halt> {
         report["summary"] = reason;
     }
     attempt.reports.insert("judgement".to_owned(), report);
+    came_to(attempt, &decision.verdict);
     if decision.verdict == "promoted" && matches!(spec.deploy, Deploy::Replace { .. }) {
         let open = store.read(deployments::open).await.map_err(Halt::internal)?;
-        let wanted = |row: &DeploymentRow| row.model == spec.model && row.version == decision.candidate;
-        if let Some(row) = open.into_iter().rev().find(wanted) {
-            deploy_or_go_back(attempt, decision.champion, row).await?;
+        let wanted = |row: &DeploymentRow| {
+            row.model == spec.model && row.version == decision.candidate && row.status == DeploymentStatus::Starting
+        };
+        if let Some(row) = open.into_iter().find(wanted) {
+            let finished = finish_deployment(attempt, &row, Some(decision.champion)).await;
+            finished.inspect_err(|_| came_to(attempt, NOT_PROMOTED))?;
         }
     }
     if decision.verdict == "rolled-back" || decision.verdict == "error" {
+        came_to(attempt, NOT_PROMOTED);
         return Err(Halt::failed(FailureKind::Promote, "the promotion was taken back, since its deployment failed"));
     }
     let judgement: Judgement = serde_json::from_value(decision.evidence).map_err(Halt::internal)?;
@@ -100,6 +122,13 @@ fn report(attempt: &mut Attempt, judgement: &Judgement) -> Result<(), Halt> {
     report["summary"] = serde_json::Value::String(summary);
     attempt.reports.insert("judgement".to_owned(), report);
     Ok(())
+}
+
+/// What was really decided, for the report's last line: a verdict is not yet a promotion.
+fn came_to(attempt: &mut Attempt, word: &str) {
+    if let Some(report) = attempt.reports.get_mut("judgement") {
+        report["outcome"] = serde_json::Value::String(word.to_owned());
+    }
 }
 
 /// The verdict with its reason, and a line for each condition.
@@ -127,7 +156,7 @@ async fn decide(
     spec: &Promote,
     case: &evidence::Case,
     judgement: &Judgement,
-) -> Result<(), Decided> {
+) -> Result<&'static str, Decided> {
     let promoted = judgement.verdict == Verdict::Promoted;
     let held = promoted && spec.approval_manual;
     if held {
@@ -135,6 +164,14 @@ async fn decide(
             "held for a person: `orchestrator promote {} {}` makes it champion",
             spec.model, case.candidate.version
         ));
+    }
+    let port = match &spec.deploy {
+        Deploy::Replace { port } => Some(*port),
+        Deploy::None => None,
+    };
+    let _right = right(attempt, &spec.model, port).await?;
+    if let Some(port) = port {
+        put_in_order(attempt, &spec.model, port).await?;
     }
     let deployment = match &spec.deploy {
         Deploy::Replace { port }
@@ -155,7 +192,7 @@ async fn decide(
         verdict: verdict.to_owned(),
         actor: "pipeline".to_owned(),
         stage: Some((attempt.cx.build.id, attempt.cx.node().key.clone())),
-        evidence: serde_json::to_value(judgement).map_err(Halt::internal)?,
+        evidence: attempt.log.masked_json(serde_json::to_value(judgement).map_err(Halt::internal)?),
         at: now(),
     };
     let new = deployment.clone();
@@ -170,13 +207,10 @@ async fn decide(
     };
     if let (Some(row), Some(id)) = (deployment, id) {
         let row = DeploymentRow { id, ..row };
-        if promoted {
-            deploy_or_go_back(attempt, case.champion.as_ref().map(|champion| champion.version), row).await?;
-        } else {
-            finish_deployment(attempt, &row).await?;
-        }
+        let before = case.champion.as_ref().map(|champion| champion.version);
+        finish_deployment(attempt, &row, promoted.then_some(before)).await?;
     }
-    Ok(())
+    Ok(verdict)
 }
 
 /// The champion is the candidate, and does not serve (any more): after a reboot, a stop, or another port.
@@ -204,29 +238,6 @@ async fn must_serve_again(
     Ok(true)
 }
 
-/// A promotion whose deployment fails is taken back: the champion is what serves.
-async fn deploy_or_go_back(attempt: &mut Attempt, before: Option<u64>, row: DeploymentRow) -> Result<(), Halt> {
-    let Err(halt) = finish_deployment(attempt, &row).await else { return Ok(()) };
-    let back = Promotion {
-        model: row.model.clone(),
-        candidate: before.unwrap_or(row.version),
-        champion: Some(row.version),
-        verdict: if before.is_some() { "rolled-back" } else { "error" }.to_owned(),
-        actor: "pipeline".to_owned(),
-        stage: Some((attempt.cx.build.id, attempt.cx.node().key.clone())),
-        evidence: serde_json::json!({ "reason": "its deployment failed" }),
-        at: now(),
-    };
-    let first = before.is_none();
-    let model = row.model.clone();
-    let undo = attempt.cx.build.engine.store.write(move |tx| {
-        models::decide(tx, &back)?;
-        if first { models::clear_champion(tx, &model) } else { Ok(()) }
-    });
-    undo.await.map_err(Halt::internal)?;
-    Err(halt)
-}
-
 /// Starts the candidate on a private port, waits until it is ready, and has it pass the checks of the stages before.
 async fn trial(attempt: &mut Attempt, port: u16) -> Result<DeploySpec, Halt> {
     let build = Arc::clone(&attempt.cx.build);
@@ -252,9 +263,10 @@ async fn trial(attempt: &mut Attempt, port: u16) -> Result<DeploySpec, Halt> {
     let spec = CompanionSpec {
         what: "the candidate".to_owned(),
         unit: unit.clone(),
-        workspace: Some(workspace::tar(&build, manifest).map_err(Halt::internal)?),
+        workspace: Some(workspace::tar(&build, manifest)),
         ready: Some(serve.ready.clone()),
         log: build.engine.paths.serve_log(build.id, key, attempt.cx.attempt),
+        lock: None,
     };
     attempt.log.note(&format!("tries the candidate beside what serves on port {port} ({name})"));
     let candidate = companion::start(attempt, runner, spec).await?;
@@ -319,21 +331,68 @@ fn row(attempt: &Attempt, spec: &Promote, version: u64, port: u16, deploy: &Depl
     })
 }
 
-async fn finish_deployment(attempt: &mut Attempt, row: &DeploymentRow) -> Result<(), Halt> {
-    let engine = &attempt.cx.build.engine;
-    let runner = engine.runners.named(&row.runner).await.map_err(Halt::internal)?;
-    let deployer = Deployer {
-        store: Arc::clone(&engine.store),
-        artifacts: Arc::clone(&engine.artifacts),
-        runner,
-        secrets: secrets(attempt),
-        now,
+/// Makes what was decided true. A promotion whose deployment fails is taken back: the champion is what serves.
+async fn finish_deployment(
+    attempt: &mut Attempt,
+    row: &DeploymentRow,
+    promoted_over: Option<Option<u64>>,
+) -> Result<(), Halt> {
+    let build = &attempt.cx.build;
+    let author = Author { actor: "pipeline".to_owned(), stage: Some((build.id, attempt.cx.node().key.clone())) };
+    let deployer = deployments_of::deployer(&build.engine, build.secrets.0.clone());
+    let done = match promoted_over {
+        Some(before) => deployer.make_true(row, before, &author).await,
+        None => deployer.take_port(row).await,
     };
-    deployer.take_port(row).await.map_err(|error| Halt::failed(FailureKind::Promote, error.to_string()))?;
+    done.map_err(|error| Halt::failed(FailureKind::Promote, error.to_string()))?;
     attempt.log.note(&format!("version {} of `{}` serves on port {}", row.version, row.model, row.port));
     Ok(())
 }
 
-fn secrets(attempt: &Attempt) -> BTreeMap<String, String> {
-    attempt.cx.build.secrets.0.clone()
+/// The right to change what serves the model. Waiting for it ends with the build.
+async fn right(attempt: &mut Attempt, model: &str, port: Option<u16>) -> Result<Right, Halt> {
+    let engine = Arc::clone(&attempt.cx.build.engine);
+    let holder = format!("build {}", attempt.cx.build.id);
+    let mut stop = attempt.cx.stop.clone();
+    let mut said = Vec::new();
+    let taken = {
+        let wait = Right::take(&engine, model, port, &holder, |text| {
+            tell(
+                &attempt.cx.build.notices,
+                Notice::Progress { node: attempt.cx.node().key.clone(), text: text.to_owned() },
+            );
+            said.push(text.to_owned());
+        });
+        tokio::select! {
+            taken = wait => taken.map_err(Halt::internal),
+            stopped = unit::stopped(&mut stop, None) => {
+                Err(Halt::Cancelled(stopped.unwrap_or(CancelReason::Kill)))
+            }
+        }
+    };
+    for text in said {
+        attempt.log.note(&text);
+    }
+    taken
+}
+
+/// Finishes what an interrupted process left of this model's deployments, and refuses a port that serves another model.
+async fn put_in_order(attempt: &mut Attempt, model: &str, port: u16) -> Result<(), Halt> {
+    let engine = Arc::clone(&attempt.cx.build.engine);
+    let deployer = deployments_of::deployer(&engine, attempt.cx.build.secrets.0.clone());
+    for found in deployer.recover(model).await.map_err(Halt::internal)? {
+        attempt.log.note(&format!("an earlier deployment of version {} {}", found.version, found.what));
+    }
+    let open = engine.store.read(deployments::open).await.map_err(Halt::internal)?;
+    match open.iter().find(|row| row.port == port && row.model != model) {
+        None => Ok(()),
+        Some(other) => Err(Halt::failed(
+            FailureKind::Promote,
+            format!(
+                "port {port} serves model `{}` (version {}): deploy `{model}` on another port, or stop that one with \
+                 `orchestrator deployments stop {}`",
+                other.model, other.version, other.model
+            ),
+        )),
+    }
 }

@@ -238,7 +238,7 @@ fn host_config(settings: &super::DockerSettings, unit: &UnitSpec, caches: &[Cach
         pids_limit: pids.or(defaults.pids).map(i64::from),
         device_requests: gpus.or(defaults.gpus).filter(|count| *count > 0).map(|count| vec![gpu(count)]),
         shm_size: Some(SHARED_MEMORY),
-        log_config: Some(log_config()),
+        log_config: Some(log_config(unit.restart)),
         network_mode: network_mode(unit),
         restart_policy: unit.restart.then_some(restart),
         mounts: Some(caches.iter().map(|cache| mount(&settings.instance, cache)).collect()),
@@ -248,8 +248,10 @@ fn host_config(settings: &super::DockerSettings, unit: &UnitSpec, caches: &[Cach
 
 /// This log is where output is read again from, so it must keep everything. Every option is named, as the engine would
 /// fill the others in from its own defaults: rotation (there is no word for "none", hence the size) and dropping lines.
-fn log_config() -> HostConfigLogConfig {
-    let options = [("max-size", "1000t"), ("max-file", "1"), ("compress", "false"), ("mode", "blocking")];
+/// A deployment may run for years, and nobody reads its output again from the first byte: there the oldest is dropped.
+fn log_config(deployment: bool) -> HostConfigLogConfig {
+    let (size, files) = if deployment { ("16m", "2") } else { ("1000t", "1") };
+    let options = [("max-size", size), ("max-file", files), ("compress", "false"), ("mode", "blocking")];
     HostConfigLogConfig {
         typ: Some("json-file".to_owned()),
         config: Some(options.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),

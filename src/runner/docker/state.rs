@@ -103,7 +103,11 @@ pub(super) async fn ended(runner: &DockerRunner, name: &UnitName) -> Result<(), 
 
 /// See [`crate::runner::Runner::wait`].
 pub(super) async fn wait(runner: &DockerRunner, name: &UnitName) -> Result<UnitStatus, RunnerError> {
-    check_name(name)?;
+    // Nearly always it has ended, since its output has: then there is nothing to wait for.
+    match status(runner, name).await? {
+        UnitStatus::Running | UnitStatus::Created => {}
+        ended @ (UnitStatus::Absent | UnitStatus::Exited(_) | UnitStatus::Lost) => return Ok(ended),
+    }
     match ended(runner, name).await {
         Ok(()) => status(runner, name).await,
         Err(RunnerError::Absent(_)) => Ok(UnitStatus::Absent),

@@ -45,6 +45,8 @@ pub const EXIT: &str = "exit";
 pub const LOST: &str = "lost";
 /// `output`.
 pub const OUTPUT: &str = "output";
+/// What a long-running unit printed before that.
+pub const OLDER_OUTPUT: &str = "output.1";
 /// `workspace`.
 pub const WORKSPACE: &str = "workspace";
 /// `home`: the unit's own `$HOME`.
@@ -74,8 +76,10 @@ pub struct Launch {
     pub arguments: Vec<String>,
     /// All variables.
     pub env: Vec<(String, String)>,
-    /// Started again whenever it ends.
+    /// Started again whenever it ends. It may run for years, so its output is masked here, and the oldest is dropped.
     pub restart: bool,
+    /// Names of variables that hold secrets.
+    pub masked: Vec<String>,
     /// SIGTERM goes to the first process only, which passes it on (the step wrapper).
     pub leader_forwards: bool,
     /// Limits that a cgroup enforces.
@@ -159,6 +163,14 @@ impl Folder {
     /// If the folder cannot be read.
     pub fn is_started(&self) -> io::Result<bool> {
         self.file(STARTED).try_exists()
+    }
+
+    /// Who its shim is, if that came so far as to say it.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn started(&self) -> io::Result<Option<Started>> {
+        read_json(&self.file(STARTED))
     }
 
     /// How it ended, if it did and the shim could say so.

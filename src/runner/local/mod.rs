@@ -41,8 +41,11 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
+use super::ports;
 use super::spec::{Command, UnitName, UnitSpec};
-use super::{FoundUnit, Output, PreparedImage, Progress, Pull, Runner, RunnerError, Signal, TarStream, UnitStatus};
+use super::{
+    FoundUnit, Listener, Output, PreparedImage, Progress, Pull, Runner, RunnerError, Signal, TarStream, UnitStatus,
+};
 use crate::pipeline::types::{ImageSource, Network, Resources};
 use environment::Host;
 use folder::{Description, Folder, Launch};
@@ -96,6 +99,11 @@ impl LocalRunner {
             watcher: OnceLock::new(),
             tasks: Mutex::default(),
         })
+    }
+
+    /// The folder in which a unit's scripts run.
+    pub fn workspace(&self, unit: &UnitName) -> PathBuf {
+        self.settings.root.join("units").join(&unit.0).join(folder::WORKSPACE)
     }
 
     /// Says in words which of these limits cannot be enforced on this machine; `None` if all can.
@@ -160,6 +168,7 @@ impl LocalRunner {
                 arguments,
                 env,
                 restart: unit.restart,
+                masked: unit.masked.clone(),
                 leader_forwards: matches!(unit.command, Command::Steps(_)),
                 cgroup,
                 memory_bytes: unit.resources.memory_bytes,
@@ -307,14 +316,13 @@ impl Runner for LocalRunner {
     }
 
     async fn start(&self, name: &UnitName) -> Result<Output, RunnerError> {
-        let folder = self.open(name).await?;
-        let what = format!("cannot look at unit `{name}`");
-        let (folder, status) = self
-            .on_disk(what, move |_| {
-                let status = folder.status()?;
-                Ok((folder, status))
-            })
-            .await?;
+        let wanted = name.clone();
+        let found = self.on_disk(format!("cannot look at unit `{name}`"), move |store| {
+            let Some(folder) = store.find(&wanted)? else { return Ok(None) };
+            let status = folder.status()?;
+            Ok(Some((folder, status)))
+        });
+        let (folder, status) = found.await?.ok_or_else(|| RunnerError::Absent(name.clone()))?;
         match status {
             UnitStatus::Created => {}
             UnitStatus::Absent => return Err(RunnerError::Absent(name.clone())),
@@ -356,8 +364,15 @@ impl Runner for LocalRunner {
     async fn wait(&self, name: &UnitName) -> Result<UnitStatus, RunnerError> {
         let wanted = name.clone();
         let what = format!("cannot look at unit `{name}`");
-        let Some(folder) = self.on_disk(what.clone(), move |store| store.find(&wanted)).await? else {
-            return Ok(UnitStatus::Absent);
+        let found = self.on_disk(what.clone(), move |store| {
+            let Some(folder) = store.find(&wanted)? else { return Ok(None) };
+            let status = folder.status()?;
+            Ok(Some((folder, status)))
+        });
+        let folder = match found.await? {
+            None => return Ok(UnitStatus::Absent),
+            Some((folder, UnitStatus::Running)) => folder,
+            Some((_, ended)) => return Ok(ended),
         };
         let mut watch = self.watch(&folder);
         let folder = Arc::new(folder);
@@ -382,8 +397,19 @@ impl Runner for LocalRunner {
     }
 
     async fn address(&self, name: &UnitName, port: u16) -> Result<SocketAddr, RunnerError> {
-        self.open(name).await?;
-        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        // A unit that was made by another process keeps the port that was picked for it then.
+        let own = self.open(name).await?.description().and_then(|description| description.port);
+        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, own.unwrap_or(port))))
+    }
+
+    async fn listener(&self, name: &UnitName, port: u16) -> Result<Listener, RunnerError> {
+        let folder = self.open(name).await?;
+        self.on_disk(format!("cannot look at unit `{name}`"), move |_| {
+            let shim = folder.started()?;
+            let family = shim.map(|shim| process::descendants(shim.pid)).transpose()?;
+            Ok(ports::listener(port, &family.unwrap_or_default()))
+        })
+        .await
     }
 
     async fn collect(&self, name: &UnitName, path: &str) -> Result<Option<TarStream>, RunnerError> {

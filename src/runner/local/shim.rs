@@ -35,6 +35,7 @@ use super::folder::{self, Launch, Started};
 use super::frame::{HEADER, Header, MAX_PAYLOAD};
 use super::process;
 use crate::ids::Micros;
+use crate::logs::mask::{Mask, MaskStream};
 use crate::runner::{Exit, Stream};
 
 /// Answers on standard output, so that the runner knows what became of the start: a word, then a detail.
@@ -51,6 +52,8 @@ pub const CONTROL_TERM: u8 = b'T';
 /// The byte in `control` for SIGKILL.
 pub const CONTROL_KILL: u8 = b'K';
 
+/// Longest output file of a unit that may run for years; one older of that length is kept beside it.
+const OUTPUT_CAP: u64 = 16 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often memory is looked at where no cgroup limits it.
@@ -96,12 +99,14 @@ fn prepare(folder: &Path) -> io::Result<Option<Shim>> {
     fs::remove_file(folder::LAUNCH)?;
     set_child_subreaper(true)?;
     let control = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(folder::CONTROL)?;
-    let output = Output { file: OpenOptions::new().append(true).open(folder::OUTPUT)?, given_up: false };
+    let file = OpenOptions::new().append(true).open(folder::OUTPUT)?;
+    let output = Output { written: file.metadata()?.len(), file, given_up: false, capped: launch.restart };
+    let masks = launch.restart.then(|| masks(&launch));
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
     let signals = SignalFd::with_flags(&children, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let buffer = vec![0; HEADER + MAX_PAYLOAD].into_boxed_slice();
-    Ok(Some(Shim { launch, _lock: lock, control, output, signals, children, buffer, orders: Orders::default() }))
+    Ok(Some(Shim { launch, _lock: lock, control, output, signals, children, buffer, masks, orders: Orders::default() }))
 }
 
 /// Takes the lock and makes `started`: of many shims, one gets past this, ever.
@@ -147,6 +152,8 @@ struct Shim {
     signals: SignalFd,
     children: SigSet,
     buffer: Box<[u8]>,
+    /// For a unit that may run for years: of standard output and standard error.
+    masks: Option<[MaskStream; 2]>,
     orders: Orders,
 }
 
@@ -254,6 +261,7 @@ impl Shim {
         for stream in [Stream::Stdout, Stream::Stderr] {
             while self.copy(&mut child, stream) {}
         }
+        self.flush_masks();
         let code = child.reap().unwrap_or_default();
         Ended { code, out_of_memory }
     }
@@ -280,6 +288,10 @@ impl Shim {
     fn copy(&mut self, child: &mut Child, stream: Stream) -> bool {
         let (head, body) = self.buffer.split_at_mut(HEADER);
         let Some(length) = child.read(stream, body) else { return false };
+        if self.masks.is_some() {
+            self.copy_masked(child, stream, length);
+            return true;
+        }
         head.copy_from_slice(&Header { stream, at: now(), length }.encode());
         let mut from = 0;
         while let Some(rest) = self.output.append(&self.buffer[from..HEADER + length]) {
@@ -289,17 +301,43 @@ impl Shim {
         true
     }
 
+    /// As [`Shim::copy`], with secrets hidden.
+    fn copy_masked(&mut self, child: &Child, stream: Stream, length: usize) {
+        let mut masked = Vec::with_capacity(length);
+        if let Some(mask) = self.masks.as_mut().map(|masks| &mut masks[usize::from(stream == Stream::Stderr)]) {
+            mask.push(&self.buffer[HEADER..HEADER + length], &mut |bytes| masked.extend_from_slice(bytes));
+        }
+        self.write(Some(child), stream, &masked);
+    }
+
+    /// The process has ended: what was held back as the possible begin of a secret is none.
+    fn flush_masks(&mut self) {
+        for (index, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
+            let mut rest = Vec::new();
+            if let Some(masks) = &mut self.masks {
+                masks[index].finish(&mut |bytes| rest.extend_from_slice(bytes));
+            }
+            self.write(None, stream, &rest);
+        }
+    }
+
+    fn write(&mut self, child: Option<&Child>, stream: Stream, bytes: &[u8]) {
+        for piece in bytes.chunks(MAX_PAYLOAD) {
+            let frame = [&Header { stream, at: now(), length: piece.len() }.encode()[..], piece].concat();
+            self.output.make_room(frame.len());
+            let mut from = 0;
+            while let Some(rest) = self.output.append(&frame[from..]) {
+                from = frame.len() - rest;
+                self.wait_for_disk(child);
+            }
+        }
+    }
+
     /// Writes a line of our own into the unit's standard error.
     fn say(&mut self, text: &str) {
         let line = format!("orchestrator: {text}\n");
         let line = &line.as_bytes()[..line.len().min(MAX_PAYLOAD)];
-        let header = Header { stream: Stream::Stderr, at: now(), length: line.len() };
-        let frame = [&header.encode()[..], line].concat();
-        let mut from = 0;
-        while let Some(rest) = self.output.append(&frame[from..]) {
-            from = frame.len() - rest;
-            self.wait_for_disk(None);
-        }
+        self.write(None, Stream::Stderr, line);
     }
 
     /// Writes how it ended. As long as the disk is full this waits, and the unit counts as running.
@@ -365,6 +403,16 @@ fn now() -> Micros {
 struct Output {
     file: File,
     given_up: bool,
+    written: u64,
+    /// The oldest is dropped above [`OUTPUT_CAP`].
+    capped: bool,
+}
+
+/// Masks of both streams for a unit that may run for years.
+fn masks(launch: &Launch) -> [MaskStream; 2] {
+    let secrets = launch.env.iter().filter(|(name, _)| launch.masked.contains(name));
+    let (mask, _) = Mask::new(secrets.map(|(name, value)| (name.as_str(), value.as_str())));
+    [mask.stream(), mask.stream()]
 }
 
 impl Output {
@@ -373,13 +421,32 @@ impl Output {
     fn append(&mut self, mut bytes: &[u8]) -> Option<usize> {
         while !bytes.is_empty() && !self.given_up {
             match self.file.write(bytes) {
-                Ok(length) => bytes = &bytes[length..],
+                Ok(length) => {
+                    self.written += length as u64;
+                    bytes = &bytes[length..];
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) if self.is_gone() => self.given_up = true,
                 Err(_) => return Some(bytes.len()),
             }
         }
         None
+    }
+
+    /// Before a frame: begins a new file where this one would get too long, and keeps one older. Where that cannot be done now,
+    /// the old file goes on.
+    fn make_room(&mut self, more: usize) {
+        if !self.capped || self.written + more as u64 <= OUTPUT_CAP || self.is_gone() {
+            return;
+        }
+        let new = || {
+            fs::rename(folder::OUTPUT, folder::OLDER_OUTPUT)?;
+            OpenOptions::new().create(true).append(true).open(folder::OUTPUT)
+        };
+        if let Ok(file) = new() {
+            self.file = file;
+            self.written = 0;
+        }
     }
 
     fn is_gone(&self) -> bool {

@@ -20,6 +20,12 @@ const BATCH: usize = 2 * (HEADER + MAX_PAYLOAD);
 /// Pieces under way to the receiver.
 pub const CHANNEL: usize = 16;
 
+/// So much is read where one must not wait.
+const FEW: u64 = 64 * 1024;
+
+/// Pieces, and whether the unit has ended and these were the last.
+type Step = io::Result<(Vec<OutputChunk>, bool)>;
+
 /// Where reading stands.
 pub struct Reader {
     folder: Arc<Folder>,
@@ -77,24 +83,29 @@ impl Reader {
         chunks
     }
 
+    /// The next pieces, if there are a few that were just written: those are in memory, and nobody has to wait for a disk.
+    fn read_few(&mut self) -> io::Result<Vec<OutputChunk>> {
+        let there = self.file.metadata()?.len().saturating_sub(self.offset);
+        if there > FEW { Ok(Vec::new()) } else { self.read() }
+    }
+
     /// The next pieces, and whether the unit had ended before they were read: then none means that this was all.
-    fn step(&mut self) -> io::Result<(Vec<OutputChunk>, bool)> {
-        let over = match self.folder.status()? {
-            UnitStatus::Created | UnitStatus::Running => false,
-            UnitStatus::Exited(_) | UnitStatus::Lost | UnitStatus::Absent => true,
-        };
-        Ok((self.read()?, over))
+    fn step(&mut self) -> Step {
+        let chunks = self.read()?;
+        if !chunks.is_empty() {
+            return Ok((chunks, false));
+        }
+        match self.folder.status()? {
+            UnitStatus::Created | UnitStatus::Running => Ok((chunks, false)),
+            UnitStatus::Exited(_) | UnitStatus::Lost | UnitStatus::Absent => Ok((self.read()?, true)),
+        }
     }
 }
 
 /// Sends it all; ends when the unit has, or when nobody listens any more.
 pub async fn follow(mut reader: Reader, mut watch: Watch, tx: mpsc::Sender<Result<OutputChunk, RunnerError>>) {
     loop {
-        let step = spawn_blocking(move || {
-            let step = reader.step();
-            (reader, step)
-        });
-        let Ok((back, step)) = step.await else { return };
+        let Some((back, step)) = next(reader).await else { return };
         reader = back;
         let (chunks, over) = match step {
             Ok(step) => step,
@@ -122,6 +133,19 @@ pub async fn follow(mut reader: Reader, mut watch: Watch, tx: mpsc::Sender<Resul
             }
         }
     }
+}
+
+/// The next step; `None` if a thread broke.
+async fn next(mut reader: Reader) -> Option<(Reader, Step)> {
+    match reader.read_few() {
+        Ok(chunks) if chunks.is_empty() => {}
+        few => return Some((reader, few.map(|chunks| (chunks, false)))),
+    }
+    let step = spawn_blocking(move || {
+        let step = reader.step();
+        (reader, step)
+    });
+    step.await.ok()
 }
 
 #[cfg(test)]

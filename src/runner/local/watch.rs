@@ -5,29 +5,29 @@
 //! intervals.
 
 use std::collections::HashMap;
-use std::io::{self, PipeWriter, pipe};
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::Builder;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 /// An event that got lost costs no more than this.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 const FIRST_LOOK: Duration = Duration::from_millis(2);
 const LAST_LOOK: Duration = Duration::from_millis(50);
 
-/// Watches folders, by a thread that ends with it.
+/// Watches folders, by a task that ends with it.
 pub struct Watcher {
     shared: Arc<Shared>,
-    /// Its closing ends the thread.
-    _stop: PipeWriter,
+    _task: AbortOnDropHandle<()>,
 }
 
 struct Shared {
@@ -36,40 +36,29 @@ struct Shared {
 }
 
 impl Watcher {
-    /// Makes one.
+    /// Makes one. To be called within a runtime.
     ///
     /// # Errors
-    /// If the user has too many already, or there can be no thread.
+    /// If the user has too many already.
     pub fn open() -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        #[expect(deprecated, reason = "its successor is unsafe; an `OwnedFd` stays the same until it is closed")]
+        let ready = AsyncFd::with_interest(inotify.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
         let shared = Arc::new(Shared { inotify, folders: Mutex::default() });
-        let (stop, _stop) = pipe()?;
-        let same = Arc::clone(&shared);
-        Builder::new().name("local-watch".to_owned()).spawn(move || same.run(&stop))?;
-        Ok(Self { shared, _stop })
+        let task = tokio::spawn(Passing(Arc::clone(&shared)).run(ready));
+        Ok(Self { shared, _task: AbortOnDropHandle::new(task) })
     }
 }
 
-impl Shared {
-    /// Passes events on until the pipe is closed.
-    fn run(&self, stop: &impl AsFd) {
-        self.pass_on(stop);
-        // Whoever still waits is told, and looks for itself from now on.
-        self.folders().clear();
-    }
+/// Passes events on. At its end, however it comes, whoever still waits is told, and looks for itself from then on.
+struct Passing(Arc<Shared>);
 
-    fn pass_on(&self, stop: &impl AsFd) {
-        loop {
-            let wanted = [self.inotify.as_fd(), stop.as_fd()];
-            let mut ready = wanted.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            match poll(&mut ready, PollTimeout::NONE) {
-                Ok(_) if ready[1].any().unwrap_or(true) => return,
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(_) => return,
-            }
-            match self.inotify.read_events() {
+impl Passing {
+    async fn run(self, ready: AsyncFd<OwnedFd>) {
+        while let Ok(mut guard) = ready.readable().await {
+            match self.0.inotify.read_events() {
                 Ok(events) => {
-                    let folders = self.folders();
+                    let folders = self.0.folders();
                     for event in events {
                         if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
                             folders.values().for_each(|changed| changed.send_replace(()));
@@ -78,12 +67,21 @@ impl Shared {
                         }
                     }
                 }
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => guard.clear_ready(),
+                Err(Errno::EINTR) => {}
                 Err(_) => return,
             }
         }
     }
+}
 
+impl Drop for Passing {
+    fn drop(&mut self) {
+        self.0.folders().clear();
+    }
+}
+
+impl Shared {
     fn folders(&self) -> MutexGuard<'_, HashMap<WatchDescriptor, watch::Sender<()>>> {
         // The map is whole after every statement, so a panic elsewhere does it no harm.
         self.folders.lock().unwrap_or_else(PoisonError::into_inner)
