@@ -11,7 +11,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 use serde_json::{Map, Value};
 
-use crate::judge::metrics::{METRICS, class_order, confusion, positive_class, rarer_class};
+use crate::judge::classes::{class_order, confusion, positive_class, rarer_class};
+use crate::judge::metrics::METRICS;
 use crate::judge::predictions::{Predictions, PredictionsError};
 use crate::model::fit::{Truth, fit};
 use crate::model::params::{self, Chosen, Settings};
