@@ -29,6 +29,7 @@ pub mod submit;
 pub mod unit;
 pub mod workspace;
 
+mod commit;
 mod kind;
 
 use std::sync::Arc;
