@@ -8,6 +8,8 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use orchestrator::runner::Runner;
 use orchestrator::runner::spec::{Command, UnitSpec};
+use orchestrator::store::Store;
+use orchestrator::store::deployments::{self, DeploymentRow, DeploymentStatus};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
@@ -73,13 +75,8 @@ fn promotions_by_hand_survive_kill_9() {
     let mut target = 2;
     let mut kills = 0;
     while kills < KILLS {
-        let version = target.to_string();
-        let mut child = place
-            .command(&["promote", "players", &version])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let change: &[&str] = if target == 2 { &["promote", "players", "2"] } else { &["rollback", "players"] };
+        let mut child = place.command(change).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         // Most of what can be interrupted happens in the first moments.
         std::thread::sleep(Duration::from_millis(random.gen_range(3..350)));
         if child.try_wait().unwrap().is_none() {
@@ -92,6 +89,69 @@ fn promotions_by_hand_survive_kill_9() {
         target = 3 - live(&place)[0]["version"].as_u64().unwrap();
     }
     clear(&place);
+}
+
+/// Where files of a server are gone, nothing is stopped.
+#[test]
+fn what_could_not_be_started_again_is_not_stopped() {
+    let port = free_port();
+    let place = two_versions(port);
+    place.expect(0, &["promote", "players", "2"]);
+    std::fs::remove_dir_all(place.data().join("artifacts/blobs")).unwrap();
+    let refused = place.expect(1, &["rollback", "players"]);
+    assert!(refused.err.contains("version 1 cannot be started"), "{}", refused.err);
+    in_order(&place, port, "after a refusal");
+    assert_eq!(place.json(&["models", "--json"])[0]["champion"], 2);
+    clear(&place);
+}
+
+/// Neither version can be started any more: the champion stays who it was, and it is said that nothing serves.
+#[tokio::test]
+async fn what_cannot_be_brought_back_is_said() {
+    let port = free_port();
+    let place = two_versions(port);
+    place.expect(0, &["promote", "players", "2"]);
+    let store = Store::open(&place.data().join("orchestrator.db")).unwrap();
+    let broken = "UPDATE deployments SET spec = json_set(replace(spec, 'serve-model', 'no-such-command'), \
+                  '$.ready.timeout.secs', 2)";
+    store.write(move |tx| Ok(tx.execute(broken, [])?)).await.unwrap();
+    let failed = place.expect(1, &["rollback", "players"]);
+    assert!(failed.err.contains("NOTHING SERVES NOW: version 2 could not be brought back"), "{}", failed.err);
+    assert_eq!(place.json(&["models", "--json"])[0]["champion"], 2);
+    let rows = place.json(&["deployments", "--json"]);
+    assert!(
+        rows.as_array().unwrap().iter().all(|row| row["status"] != "live" && row["status"] != "starting"),
+        "{rows:#}"
+    );
+    eventually("nothing is left", || place.processes().is_empty());
+}
+
+/// A deployment as an interrupted process leaves it is seen to by `gc`, and by a dry run only looked at.
+#[tokio::test]
+async fn a_dry_run_takes_up_nothing() {
+    let place = Place::with("stages: { a: { run: 'true' } }");
+    place.expect(0, &["run"]);
+    let store = std::sync::Arc::new(Store::open(&place.data().join("orchestrator.db")).unwrap());
+    let row = DeploymentRow {
+        id: 0,
+        model: "m".to_owned(),
+        version: 1,
+        unit: "orc-none-dep-m-v1-0".to_owned(),
+        runner: "local".to_owned(),
+        port: free_port(),
+        spec: serde_json::json!({ "workspace": "0".repeat(64) }),
+        status: DeploymentStatus::Starting,
+        detail: String::new(),
+        since: orchestrator::ids::Micros(0),
+    };
+    let id = store.write(move |tx| deployments::create(tx, &row)).await.unwrap();
+    for (arguments, expected) in
+        [(&["gc", "--dry-run"][..], DeploymentStatus::Starting), (&["gc"][..], DeploymentStatus::Failed)]
+    {
+        place.expect(0, arguments);
+        let status = store.read(move |db| deployments::status(db, id)).await.unwrap();
+        assert_eq!(status, expected, "{arguments:?}");
+    }
 }
 
 #[test]

@@ -48,13 +48,15 @@ fn head(text: &str) -> &str {
     text.get(..2000).unwrap_or(text)
 }
 
+/// A small text that says nine to the thirtieth values.
+fn laughs() -> String {
+    let level = |level: u32| format!("a{level}: &a{level} [{}]\n", format!("*a{},", level - 1).repeat(9));
+    (1..30).fold("a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned(), |text, next| text + &level(next))
+}
+
 #[test]
 fn bombs_of_aliases() {
-    let mut laughs = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
-    for level in 1..30 {
-        laughs.push_str(&format!("a{level}: &a{level} [{}]\n", format!("*a{},", level - 1).repeat(9)));
-    }
-    refused(laughs.as_bytes(), "too-much-content");
+    refused(laughs().as_bytes(), "too-much-content");
     refused(b"stages: &a { a: *a }\n", "alias");
 }
 
@@ -99,13 +101,9 @@ fn a_byte_order_mark_and_windows_line_ends_run() {
 
 #[test]
 fn hostile_files_of_scripts_end_their_stage_only() {
-    let mut laughs = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
-    for level in 1..30 {
-        laughs.push_str(&format!("a{level}: &a{level} [{}]\n", format!("*a{},", level - 1).repeat(9)));
-    }
     let deep = "[".repeat(100_000);
     let place = Place::new();
-    place.write("laughs.yaml", &laughs);
+    place.write("laughs.yaml", &laughs());
     place.write("deep.json", &deep);
     let stage = |name: &str, file: &str, key: &str| {
         format!(

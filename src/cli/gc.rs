@@ -18,7 +18,9 @@ use crate::engine::pack;
 pub async fn run(data: Option<&Path>, args: GcArgs) -> anyhow::Result<i32> {
     let how = if args.dry_run { Sweep::Tell } else { Sweep::Remove };
     let engine = data::open(data).await?;
-    super::models::recover(&engine).await?;
+    if how == Sweep::Remove {
+        super::models::recover(&engine).await?;
+    }
     let mut all = BTreeMap::new();
     all.insert("local", gc::sweep(&engine, engine.runners.local().as_ref(), how, Kept::Go).await?);
     match engine.runners.docker().await {

@@ -66,6 +66,14 @@ pub enum DeployError {
         /// Their names.
         names: String,
     },
+    /// Nothing was touched: files of a server are not there any more.
+    #[error("version {version} cannot be started: {what} is no longer stored; run its pipeline again")]
+    Files {
+        /// Which version.
+        version: u64,
+        /// The first file that is missing.
+        what: String,
+    },
     /// Nothing was touched: somebody else has the port.
     #[error("port {port} is used by {user}; stop that, or deploy on another port")]
     PortTaken {
@@ -174,14 +182,13 @@ impl Deployer {
         }
     }
 
-    /// Before anything is stopped: whatever is started, now or again, must have its secrets, and nobody else the port.
+    /// Before anything is stopped: whatever is started, now or again, must have its secrets and files, and nobody else the port.
     async fn may_begin(&self, new: &DeploymentRow, old: Option<&DeploymentRow>) -> Result<(), DeployError> {
         for row in [Some(new), old].into_iter().flatten() {
-            if self.status(row).await? != UnitStatus::Running {
+            // The new one may run already, before an interruption. The old one may have to be started again, even if it runs.
+            if row.id != new.id || self.status(row).await? != UnitStatus::Running {
                 self.check_secrets(row)?;
-            } else if row.id != new.id {
-                // It runs, but would have to be started again.
-                self.check_secrets(row)?;
+                self.check_files(row).await?;
             }
         }
         let (port, model) = (new.port, new.model.clone());
@@ -208,6 +215,17 @@ impl Deployer {
             return Ok(());
         }
         Err(DeployError::Secrets { version: row.version, names: missing.join(", ") })
+    }
+
+    async fn check_files(&self, row: &DeploymentRow) -> Result<(), DeployError> {
+        let missing = match row.spec.get("workspace").and_then(|digest| digest.as_str()?.parse().ok()) {
+            Some(digest) => self.artifacts.missing(&digest).await.map_err(|error| error.to_string()),
+            None => Err("the list of its files".to_owned()),
+        };
+        match missing {
+            Ok(None) => Ok(()),
+            Ok(Some(what)) | Err(what) => Err(DeployError::Files { version: row.version, what }),
+        }
     }
 
     async fn runner(&self, row: &DeploymentRow) -> Result<Arc<dyn Runner>, RunnerError> {

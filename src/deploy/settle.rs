@@ -9,12 +9,12 @@ use crate::store::deployments::{self, DeploymentRow, DeploymentStatus};
 use crate::store::models;
 use crate::store::{StoreError, Tx};
 
-/// Between two tries to write on a full disk or a busy database.
+/// Between two tries: to write on a full disk or a busy database, to start a server again.
 const RETRY: Duration = Duration::from_millis(500);
 /// For how long they are waited out. What serves goes on meanwhile.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How often the old version is tried to be brought back.
-const BACK_TRIES: u32 = 3;
+/// For how long the old version is tried to be brought back, if it fails quickly: an engine that is just busy.
+const BACK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// An interrupted deployment that was found, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -136,6 +136,10 @@ impl Deployer {
             Some(old) => match self.bring_back(old).await {
                 Ok(()) => format!("version {} serves on port {}", old.version, old.port),
                 Err(error) => {
+                    // Else it would be started again and again, with nobody to look.
+                    if let Err(error) = self.remove(old).await {
+                        tracing::warn!(unit = old.unit, %error, "it cannot be removed; `orchestrator gc` tries again");
+                    }
                     self.mark(old.id, DeploymentStatus::Failed, &format!("could not be brought back: {error}")).await?;
                     format!("NOTHING SERVES NOW: version {} could not be brought back: {error}", old.version)
                 }
@@ -146,14 +150,15 @@ impl Deployer {
     }
 
     async fn bring_back(&self, old: &DeploymentRow) -> Result<(), String> {
-        let mut last = String::new();
-        for _ in 0..BACK_TRIES {
+        let until = tokio::time::Instant::now() + BACK_PATIENCE;
+        loop {
             match self.start(old).await {
                 Ok(()) => return Ok(()),
-                Err(error) => last = error,
+                // One that did not get ready in its own time has used this up, too.
+                Err(error) if tokio::time::Instant::now() >= until => return Err(error),
+                Err(_) => tokio::time::sleep(RETRY).await,
             }
         }
-        Err(last)
     }
 
     pub(super) async fn remove(&self, row: &DeploymentRow) -> Result<(), DeployError> {

@@ -19,6 +19,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::attempt::{self, AttemptDone, Takeover};
 use super::begin::{self, Begun};
+use super::commit::{Also, follow_up};
 use super::environment::Secrets;
 use super::lock::BuildLock;
 use super::notice::{Notice, Notices, tell};
@@ -27,16 +28,14 @@ use super::submit::{Expanded, expand};
 use super::{Engine, EngineError, now, secrets};
 use crate::build::event::{Event, Stamped};
 use crate::build::next::{Action, next_actions};
-use crate::build::plan::Plan;
 use crate::build::status::{BuildState, BuildStatus, CancelReason, Failure, FailureKind, Outcome, StageStatus};
 use crate::build::transition::{replay, transition};
 use crate::ids::{BuildId, NodeKey};
 use crate::logs::{Mask, Quotes};
-use crate::store::attempts::{self, NewAttempt, StepRow};
+use crate::store::attempts::{self, NewAttempt};
 use crate::store::builds::{self, BuildRequest};
-use crate::store::models::NewVersion;
-use crate::store::results::{ResultRow, Scope};
-use crate::store::{StoreError, Tx, events, models, results};
+use crate::store::results::Scope;
+use crate::store::{StoreError, events};
 
 /// Messages that may wait for the driver; each sender waits for its answer, so one a task is enough.
 const MESSAGES: usize = 64;
@@ -488,71 +487,6 @@ impl Driver {
         self.state = after;
         for event in stamped {
             tell(&self.build.notices, Notice::Event { build: self.build.id, event });
-        }
-        Ok(())
-    }
-}
-
-/// Adds what follows from events without anything being done: skipped stages, and the end of the build. So the last stage's
-/// end and the build's are one commit.
-fn follow_up(
-    plan: &Plan,
-    mut state: BuildState,
-    events: &mut Vec<Stamped>,
-    at: crate::ids::Micros,
-) -> Result<BuildState, EngineError> {
-    loop {
-        let mut more = Vec::new();
-        for action in next_actions(plan, &state, at) {
-            match action {
-                Action::End(result) => more.push(Event::BuildEnded { result }),
-                Action::Skip { node, reason } => {
-                    more.push(Event::StageSkipped { node: plan.nodes[node].key.clone(), reason });
-                }
-                Action::Begin
-                | Action::Start { .. }
-                | Action::Cancel { .. }
-                | Action::Stop { .. }
-                | Action::WakeAt(_) => {}
-            }
-        }
-        if more.is_empty() {
-            return Ok(state);
-        }
-        for event in more {
-            let event = Stamped { at, event };
-            state = transition(plan, &state, &event)?;
-            events.push(event);
-        }
-    }
-}
-
-/// What is stored together with an event.
-#[derive(Debug, Clone, Default)]
-struct Also {
-    attempt: Option<NewAttempt>,
-    launched: Option<(NodeKey, u32, attempt::Reports)>,
-    ended: Option<(NodeKey, u32, Outcome, Vec<StepRow>, attempt::Reports)>,
-    version: Option<NewVersion>,
-    result: Option<ResultRow>,
-}
-
-impl Also {
-    fn write(self, tx: &Tx, build: &Build, at: crate::ids::Micros) -> Result<(), StoreError> {
-        if let Some(new) = &self.attempt {
-            attempts::create(tx, new)?;
-        }
-        if let Some((node, attempt, reports)) = &self.launched {
-            attempts::launched(tx, (build.id, node, *attempt), reports, at)?;
-        }
-        if let Some((node, attempt, outcome, steps, reports)) = &self.ended {
-            attempts::ended(tx, (build.id, node, *attempt), outcome, steps, reports, at)?;
-        }
-        if let Some(mut result) = self.result {
-            if let Some(version) = &self.version {
-                result.version = Some(models::register(tx, version, at)?);
-            }
-            results::create(tx, &build.scope(), &result)?;
         }
         Ok(())
     }

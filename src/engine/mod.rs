@@ -30,6 +30,7 @@ pub mod submit;
 pub mod unit;
 pub mod workspace;
 
+mod commit;
 mod kind;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 //! comes back, so that anyone can compute it again.
 
 pub mod checks;
+pub mod classes;
 
 pub mod metrics_file;
 

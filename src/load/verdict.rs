@@ -350,7 +350,7 @@ mod tests {
         };
         check("failure_rate < 1%", Verdict::Passed);
         check("failure_rate < 0.4%", Verdict::Failed);
-        check("failure_rate <= 0.004", Verdict::Failed);
+        check("failure_rate <= 0.4%", Verdict::Failed);
         check("p95 <= 95ms", Verdict::Passed);
         check("p95 < 95ms", Verdict::Failed);
         check("p95 < 1s", Verdict::Passed);

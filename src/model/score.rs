@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::judge::metrics::rarer_class;
+use crate::judge::classes::rarer_class;
 use crate::judge::predictions::canonical;
 use crate::model::predict::{Output, Predictor};
 use crate::model::saved::{ModelError, ModelTask};

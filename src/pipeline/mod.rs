@@ -10,6 +10,7 @@
 mod check;
 pub mod condition;
 pub mod diagnostic;
+mod expected;
 pub mod graph;
 mod lower;
 pub mod matrix;

@@ -21,7 +21,8 @@ impl UnitError {
     }
 }
 
-const DURATION_UNITS: [(&str, f64); 5] = [("d", 86_400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 0.001)];
+const DURATION_UNITS: [(&str, f64); 6] =
+    [("d", 86_400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 1e-3), ("us", 1e-6)];
 const DURATION_HELP: &str = "durations are written like `500ms`, `90s`, `30m`, `2h` or `1h30m`";
 const LONGEST_SECONDS: f64 = 366.0 * 86_400.0;
 
@@ -179,7 +180,9 @@ pub fn load_metric(key: &str) -> Option<LoadMetric> {
         _ => {
             let digits = key.strip_prefix('p').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))?;
             let percentile: f64 = digits.parse().ok()?;
-            (percentile > 0.0 && percentile < 100.0).then_some(LoadMetric::Quantile(percentile / 100.0))
+            // Without the rounding `p99.9` would be a little more than 0.999, and match no percentile of a report.
+            let quantile = (percentile * 1e6).round() / 1e8;
+            (quantile > 0.0 && quantile < 1.0).then_some(LoadMetric::Quantile(quantile))
         }
     }
 }
@@ -196,8 +199,8 @@ pub fn threshold(metric: LoadMetric, text: &str) -> Result<Threshold, UnitError>
         LoadMetric::Rps => "> 100",
     };
     let signs = [("<=", Comparison::Le), (">=", Comparison::Ge), ("<", Comparison::Lt), (">", Comparison::Gt)];
-    let Some((comparison, value)) =
-        signs.iter().find_map(|(sign, comparison)| Some((*comparison, trimmed.strip_prefix(sign)?.trim())))
+    let Some((sign, comparison, value)) =
+        signs.iter().find_map(|(sign, comparison)| Some((*sign, *comparison, trimmed.strip_prefix(sign)?.trim())))
     else {
         let message = format!("`{}` does not say which side is good", shown(text));
         return Err(UnitError::new(message, format!("begin with `<`, `<=`, `>` or `>=`, like `\"{example}\"`")));
@@ -217,7 +220,7 @@ pub fn threshold(metric: LoadMetric, text: &str) -> Result<Threshold, UnitError>
     if metric == LoadMetric::FailureRate && limit > 1.0 {
         return Err(UnitError::new(format!("`{}` is more than all requests", shown(value)), "write at most `100%`"));
     }
-    Ok(Threshold { metric, comparison, limit, text: trimmed.to_owned() })
+    Ok(Threshold { metric, comparison, limit, text: format!("{sign} {value}") })
 }
 
 /// The number at the beginning, and what follows it.
@@ -241,6 +244,7 @@ mod tests {
         check("1h 30m", Ok(5400.0));
         check("1.5h", Ok(5400.0));
         check("500ms", Ok(0.5));
+        check("50us", Ok(0.000_05));
         check("0s", Ok(0.0));
         check("2d", Ok(172_800.0));
         check("30", Err("`30` has no unit"));
@@ -299,6 +303,7 @@ mod tests {
         assert_eq!(limit("p95", "200ms"), Err("`200ms` does not say which side is good".to_owned()));
         assert_eq!(limit("p95", "< 200"), Err("`200` has no unit".to_owned()));
         assert!(limit("failure_rate", "< 200%").is_err());
+        assert_eq!(load_metric("p99.9"), Some(LoadMetric::Quantile(0.999)));
         for key in ["p0", "p100", "p", "pp", "p-1", "avg", "p1e9", "POST /predict"] {
             assert_eq!(load_metric(key), None, "{key}");
         }

@@ -55,7 +55,7 @@ pub struct SourceTree {
 /// What lies in `exclude` (the data folder, if someone put it there) is left out.
 ///
 /// # Errors
-/// If a file cannot be read, or is a link that leads outside.
+/// If a file cannot be read, or is a link that leads outside; if the whole tree lies in `exclude`.
 pub async fn snapshot(
     folder: &Path,
     store: &Arc<ArtifactStore>,
@@ -63,6 +63,10 @@ pub async fn snapshot(
     exclude: &Path,
 ) -> Result<SourceTree, SourceError> {
     let (folder, files, cache) = (folder.to_owned(), Arc::clone(store), cache.to_owned());
+    if folder.starts_with(exclude) {
+        let text = format!("it lies in the data folder {}, where nothing counts as source", exclude.display());
+        return Err(SourceError::Refused(text));
+    }
     let exclude = exclude.to_owned();
     let taken = tokio::task::spawn_blocking(move || {
         let git = git::look(&folder);

@@ -153,3 +153,15 @@ async fn names_that_no_workspace_takes_are_refused() {
     let error = place.take("").await.unwrap_err().to_string();
     assert!(error.contains("deeper than 64 folders"), "{error}");
 }
+
+#[tokio::test]
+async fn a_tree_in_the_data_folder_is_refused_and_one_around_it_is_taken_without_it() {
+    let place = Place::new();
+    place.write("a.txt", "1");
+    place.write("left-out/b.txt", "2");
+    assert_eq!(place.paths("").await, ["a.txt"]);
+    let root = place.root.path().canonicalize().unwrap();
+    let store = Arc::new(ArtifactStore::open(&ArtifactSettings::folder(root.join("artifacts"))).unwrap());
+    let refused = snapshot(&root.join("tree"), &store, &root.join("cache"), &root).await;
+    assert!(refused.unwrap_err().to_string().contains("lies in the data folder"));
+}

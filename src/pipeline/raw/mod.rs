@@ -6,13 +6,14 @@
 //! what makes a key required. Texts with a meaning of their own (a duration, a script) are types of [`text`].
 
 mod kinds;
+mod promote;
 mod stage;
 mod text;
 
-pub(crate) use kinds::{
-    Approval, BetterIf, Deploy, EarlyStopping, Expect, Finding, Goal, Guardrail, JsonExpectation, Linfa,
-    LinfaAlgorithm, Loadtest, Loss, PairedTest, Promote, SearchSpace, Strategy, Task, TestApi, ThresholdLine, Train,
-    Tune, TuneAlgorithm,
+pub(crate) use kinds::{Expect, JsonExpectation, Linfa, LinfaAlgorithm, Loadtest, Task, TestApi, ThresholdLine, Train};
+pub(crate) use promote::{
+    Approval, BetterIf, Deploy, EarlyStopping, Finding, Goal, Guardrail, Loss, PairedTest, Promote, SearchSpace,
+    Strategy, Tune, TuneAlgorithm,
 };
 pub(crate) use stage::{
     AutoWord, Build, Defaults, Matrix, NetworkWord, OnInterruptWord, Ready, Resources, Retry, RetryWord, Run, Serve,

@@ -4,7 +4,8 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::kinds::{Loadtest, Promote, TestApi, Train, Tune};
+use super::kinds::{Loadtest, TestApi, Train};
+use super::promote::{Promote, Tune};
 use super::text::{DurationText, Glob, Name, OutputPath, Script, SizeText, Template, Text, Variable};
 
 /// A stage: source tree, inputs, image and environment in; outputs, metrics and an exit code out.

@@ -79,6 +79,7 @@ pub struct Launch {
     /// Started again whenever it ends. It may run for years, so its output is masked here, and the oldest is dropped.
     pub restart: bool,
     /// Names of variables that hold secrets.
+    #[serde(default)]
     pub masked: Vec<String>,
     /// SIGTERM goes to the first process only, which passes it on (the step wrapper).
     pub leader_forwards: bool,
