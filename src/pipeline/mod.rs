@@ -9,6 +9,7 @@
 
 mod check;
 pub mod condition;
+pub mod cron;
 pub mod diagnostic;
 pub mod graph;
 mod lower;
