@@ -13,3 +13,4 @@ mod model;
 mod run;
 mod runner_contract;
 mod runner_local;
+mod triggers;

@@ -137,8 +137,13 @@ fn push(event: &PushEvent, actor: Option<&Actor>, policy: &ProjectPolicy) -> Res
         (None, Some(_)) => Event::Tag,
         (None, None) => return Err(Reason::NeitherBranchNorTag(git_ref.to_string())),
     };
-    let Some(commit) = event.after.clone() else {
+    let Some(after) = event.after.as_ref() else {
         return Err(Reason::Deleted(git_ref.to_string()));
+    };
+    let commit = match kind {
+        // An annotated tag stands at itself; its commit is the head.
+        Event::Tag => event.head.as_ref().unwrap_or(after),
+        Event::Push | Event::PullRequest | Event::Release | Event::Manual => after,
     };
     if let Some(branch) = git_ref.branch() {
         of_project(branch, policy)?;
@@ -148,7 +153,7 @@ fn push(event: &PushEvent, actor: Option<&Actor>, policy: &ProjectPolicy) -> Res
     }
     let title = event.message.as_deref().and_then(|message| message.lines().find(|line| !line.trim().is_empty()));
     Ok(First::Candidate(Box::new(Candidate {
-        commit: Some(commit),
+        commit: Some(commit.clone()),
         title: title.map(|title| title.trim().chars().take(300).collect()),
         before: event.before.clone(),
         ..candidate(kind, git_ref.clone(), actor)

@@ -55,8 +55,10 @@ pub struct PushEvent {
     pub git_ref: GitRef,
     /// Where it stood; none if it was made by this push.
     pub before: Option<CommitId>,
-    /// Where it stands; none if it was deleted.
+    /// Where it stands; none if it was deleted. Of an annotated tag this is the tag itself and not its commit.
     pub after: Option<CommitId>,
+    /// The newest commit of what it stands at.
+    pub head: Option<CommitId>,
     /// It was made by this push.
     pub created: bool,
     /// It was deleted by this push.
@@ -171,14 +173,19 @@ impl Reader<'_> {
         if raw.deleted != after.is_none() {
             return Err(self.malformed("`deleted` and `after` contradict each other"));
         }
+        let (head, message) = match raw.head_commit {
+            Some(head) => (Some(self.commit(&head.id, "head_commit.id")?), head.message),
+            None => (None, None),
+        };
         Ok(GithubEvent::Push(PushEvent {
             git_ref: GitRef::new(&raw.r#ref).ok_or_else(|| self.malformed("`ref` is not a full ref"))?,
             created: raw.created || before.is_none(),
             before,
             after,
+            head,
             deleted: raw.deleted,
             forced: raw.forced,
-            message: raw.head_commit.and_then(|head| head.message).map(|text| bounded::lines(&text, MAX_MESSAGE)),
+            message: message.map(|text| bounded::lines(&text, MAX_MESSAGE)),
             distinct_commits: raw.commits.unwrap_or_default().0,
             pusher: raw.pusher.and_then(|pusher| pusher.name).map(|name| bounded::line(&name, MAX_LINE)),
         }))

@@ -51,6 +51,7 @@ pub(super) struct Push {
 
 #[derive(Deserialize)]
 pub(super) struct HeadCommit {
+    pub(super) id: String,
     pub(super) message: Option<String>,
 }
 
