@@ -8,6 +8,8 @@ pub mod words;
 
 pub mod pipeline;
 
+pub mod trigger;
+
 pub mod build;
 
 pub mod judge;

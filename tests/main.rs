@@ -20,3 +20,4 @@ mod runner_contract;
 mod runner_local;
 mod s3;
 mod secrets;
+mod triggers;

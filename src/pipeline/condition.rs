@@ -1,6 +1,6 @@
 //! `when`: whether a stage runs for what started the build.
 
-use globset::GlobBuilder;
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::types::When;
 
@@ -32,7 +32,11 @@ pub fn holds(when: &When, facts: &Facts) -> Result<(), String> {
     one_of("branch", facts.branch.as_deref(), &when.branch)?;
     one_of("tag", facts.tag.as_deref(), &when.tag)?;
     let known_paths = facts.changed_paths.as_ref().filter(|_| !when.paths.is_empty());
-    if known_paths.is_some_and(|paths| !paths.iter().any(|path| any_glob(&when.paths, path))) {
+    let changed = |paths: &Vec<String>| {
+        let globs = glob_set(&when.paths);
+        paths.iter().any(|path| globs.is_match(path))
+    };
+    if known_paths.is_some_and(|paths| !changed(paths)) {
         return Err(format!("no changed path matches {}", when.paths.join(" or ")));
     }
     Ok(())
@@ -47,12 +51,18 @@ fn one_of(what: &str, value: Option<&str>, globs: &[String]) -> Result<(), Strin
     }
 }
 
-/// Whether a branch, tag or path matches one of the globs. `*` stays within one part, `**` crosses `/`.
+/// Whether a branch or tag matches one of the globs. `*` stays within one part, `**` crosses `/`.
 pub fn any_glob(globs: &[String], value: &str) -> bool {
-    globs.iter().any(|glob| {
-        let built = GlobBuilder::new(glob).literal_separator(true).build();
-        built.is_ok_and(|glob| glob.compile_matcher().is_match(value))
-    })
+    glob_set(globs).is_match(value)
+}
+
+/// The globs as one set, for many paths: it is made once. What is no glob matches nothing.
+pub fn glob_set(globs: &[String]) -> GlobSet {
+    let mut set = GlobSetBuilder::new();
+    for glob in globs.iter().filter_map(|glob| GlobBuilder::new(glob).literal_separator(true).build().ok()) {
+        set.add(glob);
+    }
+    set.build().unwrap_or_else(|_| GlobSet::empty())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 
 mod check;
 pub mod condition;
+pub mod cron;
 pub mod diagnostic;
 mod expected;
 pub mod graph;

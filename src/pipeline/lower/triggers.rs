@@ -1,9 +1,11 @@
 //! `on`, `concurrency` and `params`.
 
 use indexmap::IndexMap;
+use jiff::tz::{TimeZoneDatabase, TimeZoneName};
 
 use super::Cx;
-use crate::pipeline::diagnostic::{Diagnostic, shown};
+use crate::pipeline::cron::Cron;
+use crate::pipeline::diagnostic::{Diagnostic, did_you_mean, shown};
 use crate::pipeline::params::{self, ParamValue};
 use crate::pipeline::raw;
 use crate::pipeline::substitute;
@@ -21,16 +23,21 @@ pub(super) fn on(raw: Option<&raw::On>, at: At<'_>, cx: &mut Cx<'_>) -> Option<T
     let schedule = raw.schedule.iter().enumerate().map(|(index, line)| {
         let at = at.get("schedule").item(index);
         let cron = line.cron.clone()?;
-        if let Err(problem) = check_cron(&cron) {
+        if let Err(problem) = cron_problem(&cron) {
             cx.push(
                 Diagnostic::error("bad-cron", at.get("cron").span(), format!("`{}`: {problem}", shown(&cron)))
                     .help("five fields: minute, hour, day of month, month, day of week, like `0 3 * * *`"),
             );
         }
         let timezone = line.timezone.clone().unwrap_or_else(|| "UTC".to_owned());
-        if !is_timezone(&timezone) {
+        if TimeZoneDatabase::bundled().get(&timezone).is_err() {
             let message = format!("`{}` is not the name of a time zone", shown(&timezone));
-            let help = "use a name of the IANA list, like `Europe/Berlin`, or `UTC`";
+            // Looking for what was meant takes a while: a file full of wrong names is told so without it.
+            let zones = TimeZoneDatabase::bundled();
+            let names: Vec<_> = zones.available().collect();
+            let meant = (index < 8).then(|| did_you_mean(&timezone, names.iter().map(TimeZoneName::as_str))).flatten();
+            let help =
+                meant.unwrap_or_else(|| "use a name of the IANA list, like `Europe/Berlin`, or `UTC`".to_owned());
             cx.push(Diagnostic::error("bad-timezone", at.get("timezone").span(), message).help(help));
         }
         Some(Schedule { cron, timezone, branch: line.branch.clone() })
@@ -163,83 +170,11 @@ fn with_default(kind: ParamKind, value: ParamValue) -> ParamKind {
     }
 }
 
-const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-
-/// Checks the five fields: `*`, numbers, names of months and days, ranges, lists, steps.
-fn check_cron(text: &str) -> Result<(), String> {
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    if fields.len() != 5 {
-        return Err(format!("a schedule has five fields, found {}", fields.len()));
-    }
-    let rules: [(&str, u32, u32, &[&str]); 5] = [
-        ("minute", 0, 59, &[]),
-        ("hour", 0, 23, &[]),
-        ("day of month", 1, 31, &[]),
-        ("month", 1, 12, &MONTHS),
-        ("day of week", 0, 7, &DAYS),
-    ];
-    for (field, (name, min, max, words)) in fields.iter().zip(rules) {
-        for part in field.split(',') {
-            cron_part(part, min, max, words).map_err(|problem| format!("{name} `{}`: {problem}", shown(part)))?;
-        }
-    }
-    Ok(())
-}
-
-fn cron_part(part: &str, min: u32, max: u32, words: &[&str]) -> Result<(), String> {
-    let (span, step) = part.split_once('/').map_or((part, None), |(span, step)| (span, Some(step)));
-    if let Some(step) = step {
-        let step: u32 = step.parse().map_err(|_| "the step after `/` is not a number".to_owned())?;
-        if step == 0 || step > max {
-            return Err(format!("the step must be from 1 to {max}"));
-        }
-    }
-    if span == "*" {
-        return Ok(());
-    }
-    let value = |text: &str| {
-        let word = words.iter().position(|word| text.eq_ignore_ascii_case(word));
-        let number = match word.and_then(|at| u32::try_from(at).ok()) {
-            Some(at) => at + min,
-            None => text.parse().map_err(|_| "not a number".to_owned())?,
-        };
-        if (min..=max).contains(&number) { Ok(number) } else { Err(format!("must be from {min} to {max}")) }
-    };
-    match span.split_once('-') {
-        None => value(span).map(|_| ()),
-        Some((from, to)) if value(from)? <= value(to)? => Ok(()),
-        Some(_) => Err("the range runs backwards".to_owned()),
-    }
-}
-
-/// Whether it has the form of an IANA name; whether there is such a zone is known to the trigger's clock only.
-fn is_timezone(text: &str) -> bool {
-    let part = |part: &str| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+' | b'-'))
-    };
-    text.len() <= 64 && text.starts_with(|c: char| c.is_ascii_uppercase()) && text.split('/').all(part)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::check_cron;
-
-    #[test]
-    fn cron() {
-        for good in ["0 3 * * *", "*/5 0-6,18 1,15 jan-mar MON-FRI", "0 0 31 12 7", "0/15 * * * *"] {
-            assert_eq!(check_cron(good), Ok(()), "{good}");
-        }
-        for (bad, why) in [
-            ("0 3 * *", "a schedule has five fields, found 4"),
-            ("60 3 * * *", "minute `60`: must be from 0 to 59"),
-            ("0 3 * 13 *", "month `13`: must be from 1 to 12"),
-            ("0 5-3 * * *", "hour `5-3`: the range runs backwards"),
-            ("*/0 * * * *", "minute `*/0`: the step must be from 1 to 59"),
-            ("0 3 * * funday", "day of week `funday`: not a number"),
-            ("0 3, * * *", "hour ``: not a number"),
-        ] {
-            assert_eq!(check_cron(bad), Err(why.to_owned()), "{bad}");
-        }
+/// Whether it is a cron expression, and one that some day fulfils.
+fn cron_problem(text: &str) -> Result<(), String> {
+    if Cron::parse(text)?.comes() {
+        Ok(())
+    } else {
+        Err("this day never comes: no such month has so many days".to_owned())
     }
 }
