@@ -30,4 +30,6 @@ pub mod deploy;
 
 pub mod engine;
 
+pub mod config;
+
 pub mod cli;
