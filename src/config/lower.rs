@@ -160,6 +160,9 @@ impl<'a> Reader<'a> {
     }
 
     fn missing(&mut self, path: &str, help: &str) {
+        if self.values.broken.contains(path) {
+            return;
+        }
         let name = path.rsplit('.').next().unwrap_or(path);
         let table = path.strip_suffix(name).unwrap_or(path).trim_end_matches('.');
         self.error("missing-key", path, format!("`{name}` is missing in `[{table}]`"), help);
@@ -216,8 +219,6 @@ fn server(read: &mut Reader<'_>) -> Server {
             None
         }
     };
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let public_url = read.text("server.public_url").unwrap_or_else(|| format!("{scheme}://{listen}"));
     let trusted_proxies: Vec<Network> = match read.get("server.trusted_proxies") {
         Some(Setting::Networks(networks)) => networks,
         _ => Vec::new(),
@@ -226,7 +227,8 @@ fn server(read: &mut Reader<'_>) -> Server {
         let help = "name the proxy's own address";
         read.error("trusts-everybody", "server.trusted_proxies", "every address would be believed as a proxy", help);
     }
-    Server { listen, public_url, tls, trusted_proxies }
+    let server = Server { listen, public_url: String::new(), tls, trusted_proxies };
+    Server { public_url: read.text("server.public_url").unwrap_or_else(|| server.usual_url()), ..server }
 }
 
 fn auth(read: &mut Reader<'_>, server: &Server) -> Auth {
@@ -495,13 +497,17 @@ fn email(read: &mut Reader<'_>, name: &str) -> NotifyWay {
     }
 }
 
-/// All files with secrets that were given: key, path.
-pub(super) fn secret_files(values: &Values, base: &Path) -> Vec<(String, PathBuf)> {
+/// All files with secrets that were given: key, path, place.
+pub(super) fn secret_files(values: &Values, base: &Path) -> Vec<(String, PathBuf, Span)> {
     let mut found = Vec::new();
     for (path, given) in &values.given {
         let kind = keys::find(&keys::pattern(path)).map(|key| key.kind);
         if let (Some(Kind::SecretFile), Setting::Text(file)) = (kind, &given.setting) {
-            found.push((path.clone(), base.join(file)));
+            let span = match given.origin {
+                Origin::File(span) => span,
+                Origin::Environment(_) => Span::default(),
+            };
+            found.push((path.clone(), base.join(file), span));
         }
     }
     found

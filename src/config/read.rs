@@ -2,7 +2,7 @@
 //!
 //! PURE.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml_edit::{Document, Item, TableLike, Value};
 
@@ -39,6 +39,8 @@ pub struct Values {
     pub given: BTreeMap<String, Given>,
     /// Tables that are there, by path, with the place of their name.
     pub tables: Vec<(String, Span)>,
+    /// Paths whose value was wrong, so that it is not told to be missing.
+    pub(super) broken: BTreeSet<String>,
 }
 
 impl Values {
@@ -150,6 +152,7 @@ impl Walk<'_> {
     fn value(&mut self, path: &str, key: &Key, item: &Item, span: Span) {
         let at = self.places.span(item.span());
         let Some(value) = item.as_value() else {
+            self.values.broken.insert(path.to_owned());
             let message = format!("`{path}` is a single value, not a table");
             self.sink.push(Diagnostic::error("wrong-type", span, message));
             return;
@@ -160,6 +163,7 @@ impl Walk<'_> {
                 self.values.given.insert(path.to_owned(), given);
             }
             Err(wrong) => {
+                self.values.broken.insert(path.to_owned());
                 let at = wrong.part.map_or(at, |part| self.places.span(Some(part)));
                 let message = format!("`{path}`: {}", wrong.message);
                 self.sink.push(Diagnostic::error(wrong.code, at, message).maybe_help(wrong.help));
@@ -173,6 +177,7 @@ impl Walk<'_> {
         let known = if parent.is_empty() { keys::below("") } else { keys::below(&pattern) };
         let as_file = format!("{name}_file");
         if let Some(file) = known.iter().find(|word| **word == as_file) {
+            self.values.broken.insert(format!("{path}_file"));
             let variable = file.replace("_file", "_env");
             let or = if known.contains(&variable.as_str()) {
                 format!(", or an environment variable's name as `{variable}`")

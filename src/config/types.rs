@@ -52,6 +52,14 @@ pub struct Server {
     pub trusted_proxies: Vec<Network>,
 }
 
+impl Server {
+    /// The URL that is made from the address.
+    pub fn usual_url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.listen)
+    }
+}
+
 /// `[server.tls]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
