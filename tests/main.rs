@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod architecture;
+mod config;
 mod docker_runner;
 mod harness;
 mod images;

@@ -78,7 +78,9 @@ pub enum Command {
     /// Look whether this machine has what builds need
     Doctor(JsonArgs),
     /// Show, check or begin the daemon's configuration
-    #[command(after_help = "Examples:\n  orchestrator config init\n  orchestrator config check\n  orchestrator config show")]
+    #[command(
+        after_help = "Examples:\n  orchestrator config init\n  orchestrator config check\n  orchestrator config show"
+    )]
     Config(ConfigArgs),
     /// Add, list, remove or check the projects that the daemon builds
     Project(ProjectArgs),

@@ -149,7 +149,8 @@ fn check(given: Option<&Path>, json: bool) -> anyhow::Result<i32> {
 fn init(file: &Path) -> anyhow::Result<i32> {
     use std::io::Write;
     let made = std::fs::OpenOptions::new().write(true).create_new(true).open(file);
-    let mut made = made.with_context(|| format!("cannot make `{}` (a file that is there stays as it is)", file.display()))?;
+    let mut made =
+        made.with_context(|| format!("cannot make `{}` (a file that is there stays as it is)", file.display()))?;
     made.write_all(starting_file().as_bytes()).with_context(|| format!("cannot write `{}`", file.display()))?;
     text::line(&format!("wrote {}; next: orchestrator project add NAME --repository …", file.display()));
     Ok(exit::PASSED)

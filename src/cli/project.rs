@@ -204,21 +204,31 @@ fn next_steps(file: &Path, name: &str, repository: &Repository, loaded: &Loaded,
     let Some(project) = loaded.config.projects.get(name) else { return };
     if repository.github().is_some() {
         let owner = repository.github().unwrap_or_default();
-        text::line(&format!("\nSo that a push builds at once, add a webhook at https://github.com/{owner}/settings/hooks/new :"));
+        text::line(&format!(
+            "\nSo that a push builds at once, add a webhook at https://github.com/{owner}/settings/hooks/new :"
+        ));
         text::line(&format!("  Payload URL   {}/hooks/github", loaded.config.server.public_url));
         text::line("  Content type  application/json");
         match (&project.webhook_secret, made) {
-            (_, Some(secret)) => text::line(&format!("  Secret        the content of {} (just made, 0600)", secret.display())),
+            (_, Some(secret)) => {
+                text::line(&format!("  Secret        the content of {} (just made, 0600)", secret.display()))
+            }
             (Some(SecretFrom::File(secret)), None) => {
                 text::line(&format!("  Secret        the content of {}", secret.display()));
             }
-            (Some(SecretFrom::Environment(variable)), None) => text::line(&format!("  Secret        the value of ${variable}")),
-            (None, None) => text::line("  Secret        none yet: webhooks are refused until `webhook_secret_file` is set"),
+            (Some(SecretFrom::Environment(variable)), None) => {
+                text::line(&format!("  Secret        the value of ${variable}"))
+            }
+            (None, None) => {
+                text::line("  Secret        none yet: webhooks are refused until `webhook_secret_file` is set")
+            }
         }
         text::line("  Events        pushes, pull requests, releases");
         let local = url::Url::parse(&loaded.config.server.public_url).ok();
         if local.is_some_and(|url| matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"))) {
-            text::line("\nGitHub cannot reach this address: set `server.public_url`. Until then, commits are found by polling.");
+            text::line(
+                "\nGitHub cannot reach this address: set `server.public_url`. Until then, commits are found by polling.",
+            );
         }
     }
     text::line(&format!("\nLook whether it can be built: orchestrator project check {name}"));
@@ -334,8 +344,11 @@ fn repository(project: &Project) -> Vec<Finding> {
     };
     let mut found = vec![finding("repository", "ok", format!("{}, branch {}", path.display(), probe.branch))];
     if probe.files.is_empty() {
-        let detail =
-            format!("no file on {} matches {}; commit one, or set `pipeline`", probe.branch, project.pipeline.join(", "));
+        let detail = format!(
+            "no file on {} matches {}; commit one, or set `pipeline`",
+            probe.branch,
+            project.pipeline.join(", ")
+        );
         found.push(finding("pipeline", "problem", detail));
     }
     for (name, bytes) in probe.files {
@@ -358,7 +371,9 @@ fn secret(what: &str, from: Option<&SecretFrom>, without: &str) -> Finding {
     match from {
         None => finding(what, "unknown", format!("not set: {without}")),
         Some(SecretFrom::File(file)) => match std::fs::read(file) {
-            Ok(bytes) if bytes.trim_ascii().is_empty() => finding(what, "problem", format!("{} is empty", file.display())),
+            Ok(bytes) if bytes.trim_ascii().is_empty() => {
+                finding(what, "problem", format!("{} is empty", file.display()))
+            }
             Ok(_) => finding(what, "ok", format!("in {}", file.display())),
             Err(error) => finding(what, "problem", format!("cannot read {}: {error}", file.display())),
         },

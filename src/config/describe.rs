@@ -33,7 +33,8 @@ pub fn in_force(values: &Values) -> Vec<Shown> {
             Some(group) => (group, values.names(group)),
             None => (*table, Vec::new()),
         };
-        let names: Vec<&str> = if named.is_empty() { vec!["<name>"] } else { named.iter().map(|(name, _)| *name).collect() };
+        let names: Vec<&str> =
+            if named.is_empty() { vec!["<name>"] } else { named.iter().map(|(name, _)| *name).collect() };
         for name in names {
             for key in of_table(group) {
                 found.push(shown(&key.path.replace("<name>", name), key, values));

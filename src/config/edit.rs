@@ -83,11 +83,7 @@ pub fn add_project(
 ///
 /// # Errors
 /// [`EditError`]; then nothing was changed.
-pub fn remove_project(
-    file: &Path,
-    name: &str,
-    variables: &BTreeMap<String, String>,
-) -> Result<Loaded, EditError> {
+pub fn remove_project(file: &Path, name: &str, variables: &BTreeMap<String, String>) -> Result<Loaded, EditError> {
     edit(file, variables, |document| {
         let projects = document.get_mut("projects").and_then(Item::as_table_like_mut);
         let near = |names: Vec<String>| {
@@ -116,8 +112,8 @@ fn edit(
     std::fs::create_dir_all(folder).map_err(io("cannot make", folder))?;
     // The folder is locked, since the file itself is replaced.
     let opened = File::open(folder).map_err(io("cannot open", folder))?;
-    let _lock = Flock::lock(opened, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| io("cannot lock", folder)(errno.into()))?;
+    let _lock =
+        Flock::lock(opened, FlockArg::LockExclusive).map_err(|(_, errno)| io("cannot lock", folder)(errno.into()))?;
     let (text, mode) = match std::fs::metadata(&target) {
         Ok(about) if about.len() > u64::try_from(MAX_BYTES).unwrap_or(u64::MAX) => {
             return Err(EditError::NotToml(file));

@@ -123,7 +123,8 @@ pub fn check(file: Option<&Path>, text: &str, variables: &BTreeMap<String, Strin
     let base = file.and_then(Path::parent).map_or_else(|| std::env::current_dir().unwrap_or_default(), Path::to_owned);
     let name = file.map_or_else(|| "environment".to_owned(), |file| file.display().to_string());
     let shown = without_secrets(text);
-    let invalid = |found| LoadError::Invalid { file: file.map(Path::to_owned).unwrap_or_default(), found, shown: shown.clone() };
+    let invalid =
+        |found| LoadError::Invalid { file: file.map(Path::to_owned).unwrap_or_default(), found, shown: shown.clone() };
     let parsed = parse(&name, text, &base, variables).map_err(&invalid)?;
     let mut found = parsed.warnings;
     found.extend(look_at_files(&name, &parsed.values, &base));
@@ -164,7 +165,9 @@ fn look_at(key: &str, path: &Path, span: Span) -> Option<Diagnostic> {
     };
     if !about.is_file() {
         let message = format!("`{key}`: `{shown}` is not a file");
-        return Some(Diagnostic::error("unreadable-file", span, message).help("name a file that holds the secret alone"));
+        return Some(
+            Diagnostic::error("unreadable-file", span, message).help("name a file that holds the secret alone"),
+        );
     }
     if about.len() == 0 {
         let message = format!("`{key}`: `{shown}` is empty");

@@ -422,7 +422,12 @@ fn artifacts(read: &mut Reader<'_>) -> Artifacts {
     let url = match read.text("artifacts.url") {
         Some(url) if url.starts_with("s3://") => {
             if url.trim_start_matches("s3://").split('/').next().unwrap_or_default().is_empty() {
-                read.error("bad-value", "artifacts.url", "the URL names no bucket", "write it like `s3://bucket/prefix`");
+                read.error(
+                    "bad-value",
+                    "artifacts.url",
+                    "the URL names no bucket",
+                    "write it like `s3://bucket/prefix`",
+                );
             }
             Some(url)
         }

@@ -17,14 +17,11 @@ mod setting;
 pub mod types;
 pub mod watch;
 
-
-
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-
 
 pub use load::{LoadError, Loaded, find, load};
 pub use read::{Given, MAX_BYTES, Origin, Values, without_secrets};

@@ -87,17 +87,17 @@ pub(super) fn values(text: &str, sink: &mut Sink) -> Values {
         sink.push(Diagnostic::error("too-large", places.span(None), "the file is larger than 1 MiB"));
         return values;
     }
-    let document = match Document::parse(text) {
-        Ok(document) => document,
-        Err(error) => {
-            let message = format!("this is not TOML: {}", error.message().lines().collect::<Vec<_>>().join(", "));
-            sink.push(
-                Diagnostic::error("syntax", places.span(error.span()), message)
-                    .help("texts stand in quotes, tables in brackets, like `[server]` and `listen = \"127.0.0.1:8484\"`"),
-            );
-            return values;
-        }
-    };
+    let document =
+        match Document::parse(text) {
+            Ok(document) => document,
+            Err(error) => {
+                let message = format!("this is not TOML: {}", error.message().lines().collect::<Vec<_>>().join(", "));
+                sink.push(Diagnostic::error("syntax", places.span(error.span()), message).help(
+                    "texts stand in quotes, tables in brackets, like `[server]` and `listen = \"127.0.0.1:8484\"`",
+                ));
+                return values;
+            }
+        };
     Walk { places, sink, values: &mut values }.table(document.as_table(), "");
     values
 }
@@ -186,7 +186,9 @@ impl Walk<'_> {
             };
             self.sink.push(
                 Diagnostic::error("secret-in-file", span, format!("`{path}`: a secret does not belong into this file"))
-                    .help(format!("write it into a file that only orchestrator can read, and name that as `{file}`{or}")),
+                    .help(format!(
+                        "write it into a file that only orchestrator can read, and name that as `{file}`{or}"
+                    )),
             );
             return;
         }
@@ -231,7 +233,8 @@ pub fn without_secrets(text: &str) -> String {
             out.push_str(before);
             out.push('=');
             let word = before.trim_end().trim_end_matches(['"', '\'']);
-            let word = word.rsplit([' ', '\t', '{', ',', '.', '"', '\'']).next().unwrap_or_default().to_ascii_lowercase();
+            let word =
+                word.rsplit([' ', '\t', '{', ',', '.', '"', '\'']).next().unwrap_or_default().to_ascii_lowercase();
             let known = KEYS.iter().any(|key| key.path.rsplit('.').next() == Some(word.as_str()));
             if !known && WORDS.iter().any(|secret| word.contains(secret)) {
                 star(after, &mut out);

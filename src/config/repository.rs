@@ -55,7 +55,9 @@ impl Repository {
             "file" => {
                 return wrong("`file://` is not needed".to_owned(), "write the absolute path alone, like `/srv/repo`");
             }
-            _ => return wrong(format!("`{scheme}://` is not allowed"), "use `https://`, `ssh://`, or an absolute path"),
+            _ => {
+                return wrong(format!("`{scheme}://` is not allowed"), "use `https://`, `ssh://`, or an absolute path");
+            }
         }
         let Ok(url) = url::Url::parse(text) else {
             return wrong("this is not a URL".to_owned(), "write it like `https://github.com/owner/name`");
@@ -71,7 +73,10 @@ impl Repository {
             return wrong("the URL names no host".to_owned(), "write it like `https://github.com/owner/name`");
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return wrong("a repository's URL has no `?` and no `#`".to_owned(), "copy the address that git clones from");
+            return wrong(
+                "a repository's URL has no `?` and no `#`".to_owned(),
+                "copy the address that git clones from",
+            );
         }
         if url.path().trim_matches('/').is_empty() {
             return wrong("the URL names no repository".to_owned(), "write it like `https://github.com/owner/name`");
@@ -81,13 +86,17 @@ impl Repository {
 
     /// `user@host:path`, as git's own help calls it.
     fn scp(text: &str) -> Result<Self, (String, String)> {
-        let plain = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        let plain =
+            |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if let Some(((user, host), path)) =
             text.split_once(':').and_then(|(head, path)| Some((head.split_once('@')?, path)))
         {
             if plain(user) && plain(host) && !user.starts_with('-') && !host.starts_with('-') {
                 if path.is_empty() || path.starts_with('-') {
-                    return Err(("there is no path after the `:`".to_owned(), "write it like `git@host:owner/name`".to_owned()));
+                    return Err((
+                        "there is no path after the `:`".to_owned(),
+                        "write it like `git@host:owner/name`".to_owned(),
+                    ));
                 }
                 return Ok(Self::Remote(text.to_owned()));
             }
