@@ -235,12 +235,13 @@ pub fn without_secrets(text: &str) -> String {
             let word = before.trim_end().trim_end_matches(['"', '\'']);
             let word =
                 word.rsplit([' ', '\t', '{', ',', '.', '"', '\'']).next().unwrap_or_default().to_ascii_lowercase();
-            let known = KEYS.iter().any(|key| key.path.rsplit('.').next() == Some(word.as_str()));
+            // `key` and `url` are right in one table and a secret in another: better a star too many.
+            let known = !["key", "url"].contains(&word.as_str())
+                && KEYS.iter().any(|key| key.path.rsplit('.').next() == Some(word.as_str()));
             if !known && WORDS.iter().any(|secret| word.contains(secret)) {
-                star(after, &mut out);
-                rest = "";
-            } else if word == "url" && after.contains("hooks.") {
-                star(after, &mut out);
+                let value = after.trim_start_matches([' ', '\t']);
+                out.push_str(&after[..after.len() - value.len()]);
+                star(value, &mut out);
                 rest = "";
             } else {
                 rest = after;

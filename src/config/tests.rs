@@ -112,7 +112,7 @@ fn secrets_do_not_belong_into_the_file() {
     // Also where the file is not even TOML.
     let broken = "[projects.a]\ntoken = \"hunter2\n";
     let rendered = render(&read(broken).expect_err("broken"), &without_secrets(broken), Colour::Never);
-    assert!(!rendered.contains("hunter2") && rendered.contains("orchestrator.toml:2:"), "{rendered}");
+    assert!(!rendered.contains("hunter2") && rendered.contains("orchestrator.toml:"), "{rendered}");
 }
 
 #[test]
