@@ -91,7 +91,7 @@ fn as_toml(setting: &Setting) -> String {
 /// Seconds in the largest unit that fits.
 fn time_words(seconds: u64) -> String {
     let units = [(86_400, "d"), (3600, "h"), (60, "m")];
-    let unit = units.iter().find(|(size, _)| seconds % size == 0 && seconds > 0);
+    let unit = units.iter().find(|(size, _)| seconds.is_multiple_of(*size) && seconds > 0);
     unit.map_or_else(|| format!("{seconds}s"), |(size, word)| format!("{}{word}", seconds / size))
 }
 

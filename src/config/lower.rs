@@ -301,10 +301,10 @@ fn runners(read: &mut Reader<'_>) -> IndexMap<String, Runner> {
     }
     // Without a choice, the first of its kind.
     for kind in [RunnerKind::Docker, RunnerKind::Local] {
-        if !found.values().any(|runner| runner.kind == kind && runner.default) {
-            if let Some(first) = found.values_mut().find(|runner| runner.kind == kind) {
-                first.default = true;
-            }
+        if !found.values().any(|runner| runner.kind == kind && runner.default)
+            && let Some(first) = found.values_mut().find(|runner| runner.kind == kind)
+        {
+            first.default = true;
         }
     }
     found
@@ -490,10 +490,9 @@ fn email(read: &mut Reader<'_>, name: &str) -> NotifyWay {
     if to.is_empty() {
         read.missing(&at("to"), "write who gets the mails, like `to = [\"team@example.com\"]`");
     }
-    let login = match read.text(&at("user")) {
-        Some(user) => Some((user, read.required_secret(&at("password"), "name a file that holds the password"))),
-        None => None,
-    };
+    let login = read
+        .text(&at("user"))
+        .map(|user| (user, read.required_secret(&at("password"), "name a file that holds the password")));
     NotifyWay::Email {
         smtp: read.required(&at("smtp"), "write the mail server, like `smtp = \"mail.example.com:587\"`"),
         login,

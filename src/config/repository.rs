@@ -34,10 +34,10 @@ impl Repository {
         if text.starts_with('/') {
             return Ok(Self::Local(PathBuf::from(text)));
         }
-        if let Some((scheme, _)) = text.split_once("::") {
-            if !scheme.contains(['/', '@', ':']) {
-                return wrong("git's remote helpers (`helper::…`) could run any program, and are not allowed", forms);
-            }
+        if let Some((scheme, _)) = text.split_once("::")
+            && !scheme.contains(['/', '@', ':'])
+        {
+            return wrong("git's remote helpers (`helper::…`) could run any program, and are not allowed", forms);
         }
         match text.split_once("://") {
             Some((scheme, _)) => Self::url(&scheme.to_ascii_lowercase(), text),
