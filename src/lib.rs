@@ -32,6 +32,8 @@ pub mod deploy;
 
 pub mod engine;
 
+pub mod config;
+
 pub mod daemon;
 
 pub mod web;

@@ -6,6 +6,7 @@ mod architecture;
 mod artifacts;
 mod deployment;
 mod docker_run;
+mod config;
 mod docker_runner;
 mod harness;
 mod hostile;

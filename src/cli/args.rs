@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::config::ConfigArgs;
 use super::loadtest::LoadtestArgs;
+use super::project::ProjectArgs;
 use crate::ids::BuildId;
 
 const EXIT_CODES: &str =
@@ -75,6 +77,13 @@ pub enum Command {
     Gc(GcArgs),
     /// Look whether this machine has what builds need
     Doctor(JsonArgs),
+    /// Show, check or begin the daemon's configuration
+    #[command(
+        after_help = "Examples:\n  orchestrator config init\n  orchestrator config check\n  orchestrator config show"
+    )]
+    Config(ConfigArgs),
+    /// Add, list, remove or check the projects that the daemon builds
+    Project(ProjectArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  orchestrator completions bash > /etc/bash_completion.d/orchestrator")]
     Completions {

@@ -3,6 +3,7 @@
 pub mod args;
 pub mod artifacts;
 pub mod builds;
+pub mod config;
 pub mod data;
 pub mod doctor;
 pub mod exit;
@@ -12,6 +13,7 @@ pub mod loadtest;
 pub mod logs;
 pub mod models;
 pub mod plan;
+pub mod project;
 pub mod report;
 pub mod run;
 pub mod schema;
@@ -90,6 +92,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         Command::Loadtest(args) => loadtest::run(args).await,
         Command::Gc(args) => gc::run(data, args).await,
         Command::Doctor(args) => doctor::run(data, args).await,
+        Command::Config(args) => config::run(&args),
+        Command::Project(args) => project::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "orchestrator", &mut std::io::stdout());
             Ok(exit::PASSED)

@@ -6,6 +6,7 @@
 
 mod cache;
 mod git;
+pub mod probe;
 mod walk;
 
 use std::path::Path;

@@ -1,0 +1,199 @@
+//! Which repositories may be named: what git itself would take is far more than what is safe to hand to it.
+//!
+//! PURE.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A repository that git may be asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Repository {
+    /// On another machine: an `https://` or `ssh://` URL, or `user@host:path`.
+    Remote(String),
+    /// On this machine, absolute.
+    Local(PathBuf),
+}
+
+impl Repository {
+    /// Reads and checks it.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do. A password in the URL is not repeated.
+    pub fn parse(text: &str) -> Result<Self, (String, String)> {
+        let wrong = |message: &str, help: &str| Err((message.to_owned(), help.to_owned()));
+        let forms = "write `https://host/path`, `ssh://git@host/path`, `git@host:path`, or an absolute path";
+        if text.is_empty() || text.chars().any(|c| c.is_control() || c.is_whitespace()) && !text.starts_with('/') {
+            return wrong("a repository is a URL or a path, without spaces", forms);
+        }
+        if text.chars().any(char::is_control) {
+            return wrong("the path holds control characters", forms);
+        }
+        if text.starts_with('-') {
+            return wrong("a repository cannot begin with `-`: git would take it for an option", forms);
+        }
+        if text.starts_with('/') {
+            return Ok(Self::Local(PathBuf::from(text)));
+        }
+        if let Some((scheme, _)) = text.split_once("::")
+            && !scheme.contains(['/', '@', ':'])
+        {
+            return wrong("git's remote helpers (`helper::…`) could run any program, and are not allowed", forms);
+        }
+        match text.split_once("://") {
+            Some((scheme, _)) => Self::url(&scheme.to_ascii_lowercase(), text),
+            None => Self::scp(text),
+        }
+    }
+
+    fn url(scheme: &str, text: &str) -> Result<Self, (String, String)> {
+        let wrong = |message: String, help: &str| Err((message, help.to_owned()));
+        match scheme {
+            "https" | "ssh" => {}
+            "http" | "git" => {
+                return wrong(format!("`{scheme}://` is neither encrypted nor signed"), "use `https://` or `ssh://`");
+            }
+            "file" => {
+                return wrong("`file://` is not needed".to_owned(), "write the absolute path alone, like `/srv/repo`");
+            }
+            _ => {
+                return wrong(format!("`{scheme}://` is not allowed"), "use `https://`, `ssh://`, or an absolute path");
+            }
+        }
+        let Ok(url) = url::Url::parse(text) else {
+            return wrong("this is not a URL".to_owned(), "write it like `https://github.com/owner/name`");
+        };
+        if url.password().is_some() || (scheme == "https" && !url.username().is_empty()) {
+            return wrong(
+                "the URL holds a user or password, which would end up in logs".to_owned(),
+                "take it out of the URL, write the token into a file of its own, and name that by `token_file`",
+            );
+        }
+        let host = url.host_str().unwrap_or_default();
+        if host.is_empty() || host.starts_with('-') || url.username().starts_with('-') {
+            return wrong("the URL names no host".to_owned(), "write it like `https://github.com/owner/name`");
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return wrong(
+                "a repository's URL has no `?` and no `#`".to_owned(),
+                "copy the address that git clones from",
+            );
+        }
+        if url.path().trim_matches('/').is_empty() {
+            return wrong("the URL names no repository".to_owned(), "write it like `https://github.com/owner/name`");
+        }
+        Ok(Self::Remote(text.to_owned()))
+    }
+
+    /// `user@host:path`, as git's own help calls it.
+    fn scp(text: &str) -> Result<Self, (String, String)> {
+        let plain =
+            |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if let Some(((user, host), path)) =
+            text.split_once(':').and_then(|(head, path)| Some((head.split_once('@')?, path)))
+        {
+            if plain(user) && plain(host) && !user.starts_with('-') && !host.starts_with('-') {
+                if path.is_empty() || path.starts_with('-') {
+                    return Err((
+                        "there is no path after the `:`".to_owned(),
+                        "write it like `git@host:owner/name`".to_owned(),
+                    ));
+                }
+                return Ok(Self::Remote(text.to_owned()));
+            }
+            if user.contains(':') || text.matches('@').count() > 1 {
+                let help = "take it out, and name a key by `ssh_key_file`".to_owned();
+                return Err(("the address holds a password".to_owned(), help));
+            }
+        }
+        let help = "write `https://host/path`, `ssh://git@host/path`, `git@host:path`, or an absolute path";
+        Err(("this is neither a URL nor an absolute path".to_owned(), help.to_owned()))
+    }
+
+    /// The local folder, if it is one.
+    pub fn local(&self) -> Option<&Path> {
+        match self {
+            Self::Local(path) => Some(path),
+            Self::Remote(_) => None,
+        }
+    }
+
+    /// Whether it is reached by https.
+    pub fn is_https(&self) -> bool {
+        matches!(self, Self::Remote(url) if url.get(..8).is_some_and(|head| head.eq_ignore_ascii_case("https://")))
+    }
+
+    /// `owner/name`, if it is on github.com.
+    pub fn github(&self) -> Option<String> {
+        let Self::Remote(text) = self else { return None };
+        let path = match url::Url::parse(text).ok().filter(|url| url.has_host()) {
+            Some(url) if url.host_str() == Some("github.com") => url.path().to_owned(),
+            Some(_) => return None,
+            None => text.split_once("@github.com:")?.1.to_owned(),
+        };
+        let path = path.trim_matches('/');
+        Some(path.strip_suffix(".git").unwrap_or(path).to_owned())
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Remote(url) => f.write_str(url),
+            Self::Local(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken() {
+        for text in [
+            "https://github.com/a/b.git",
+            "ssh://git@host:22/a/b",
+            "git@github.com:a/b.git",
+            "ssh://host/a",
+            "/srv/git/a b",
+        ] {
+            assert_eq!(Repository::parse(text).map(|r| r.to_string()), Ok(text.to_owned()));
+        }
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(Repository::parse(text).expect("valid").github().as_deref(), expected, "{text}");
+        };
+        check("https://github.com/a/b.git", Some("a/b"));
+        check("git@github.com:a/b.git", Some("a/b"));
+        check("ssh://git@github.com/a/b", Some("a/b"));
+        check("https://github.com.evil.example/a/b", None);
+        check("/srv/github.com", None);
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let check = |text: &str, part: &str| {
+            let (message, help) = Repository::parse(text).expect_err(text);
+            assert!(format!("{message}; {help}").contains(part), "{text}: {message}; {help}");
+            assert!(!message.contains("hunter2") && !help.contains("hunter2"), "{message}");
+        };
+        check("ext::sh -c id", "without spaces");
+        check("ext::sh", "could run any program");
+        check("fd::17/x", "could run any program");
+        check("file:///srv/x", "absolute path alone");
+        check("http://host/x", "neither encrypted");
+        check("git://host/x", "neither encrypted");
+        check("--upload-pack=x", "option");
+        check("ssh://-oProxyCommand=x/y", "URL");
+        check("git@-oProxyCommand:x", "neither a URL");
+        check("git@host:-x", "no path");
+        check("https://user:hunter2@host/x", "token_file");
+        check("https://hunter2@host/x", "token_file");
+        check("git:hunter2@host:x", "neither a URL");
+        check("../repo", "neither a URL");
+        check("https://host", "names no repository");
+        check("https://host/x?y", "no `?`");
+        check("", "URL or a path");
+        check("ftp://host/x", "not allowed");
+        check("/srv/a\nb", "control characters");
+    }
+}
