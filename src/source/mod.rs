@@ -6,6 +6,7 @@
 
 mod cache;
 mod git;
+pub mod mirror;
 mod walk;
 
 use std::path::Path;
