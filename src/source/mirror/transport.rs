@@ -120,6 +120,13 @@ impl<'a> Watcher<'a> {
     pub(super) fn new(remote: &'a Remote, limits: &Limits, control: &'a Control) -> Result<Self, MirrorError> {
         control.go_on()?;
         let address = remote.check()?;
+        // libgit2 says of such a path that its protocol is not supported.
+        if let Address::Local(path) = &address
+            && !path.exists()
+        {
+            let text = format!("{} was not found: there is no such folder", remote.url);
+            return Err(MirrorError::NotFound(text));
+        }
         Ok(Self { remote, address, transfer: limits.transfer, control, why: Arc::default() })
     }
 
