@@ -87,6 +87,9 @@ impl MirrorError {
                 let detail = format!("{detail} (it belongs to another user; git's `safe.directory` allows that)");
                 Self::Denied { remote, detail }
             }
+            _ if says(&["unsupported url protocol"]) => Self::Refused(format!(
+                "{remote}: this program was built without git over the network; use a local path"
+            )),
             (ErrorCode::Certificate, _) => Self::Untrusted { remote, detail },
             _ if says(&[
                 "status code: 401",
