@@ -4,9 +4,9 @@
 
 mod architecture;
 mod artifacts;
+mod config;
 mod deployment;
 mod docker_run;
-mod config;
 mod docker_runner;
 mod harness;
 mod hostile;

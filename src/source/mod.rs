@@ -6,6 +6,7 @@
 
 mod cache;
 mod git;
+pub mod mirror;
 pub mod probe;
 mod walk;
 

@@ -13,9 +13,9 @@ pub mod heads;
 pub mod models;
 pub mod queue;
 pub mod results;
-pub mod triggers;
 pub mod roots;
 pub mod settings;
+pub mod triggers;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
