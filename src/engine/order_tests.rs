@@ -14,6 +14,7 @@ use super::environment::Secrets;
 use super::pack::Packer;
 use super::paths::Paths;
 use super::runners::Runners;
+use super::slots::Slots;
 use crate::artifact::disk::Disk;
 use crate::artifact::manifest::{Digest, Manifest};
 use crate::artifact::order_tests::{Model, path};
@@ -83,6 +84,10 @@ fn request(folder: &Path, source: &Digest) -> BuildRequest {
         reuse: true,
         keep: false,
         actor: "test".to_owned(),
+        title: None,
+        pull_request: None,
+        untrusted: false,
+        url: None,
         secrets: std::collections::BTreeMap::new(),
     }
 }
@@ -119,7 +124,9 @@ async fn no_row_names_what_a_power_cut_would_take() {
     let id = engine.submit(request(&tree, &taken.digest)).await.unwrap();
     let (_cancel, cancelled) = watch::channel(None);
     let (notices, _told) = broadcast::channel(1000);
-    let ended = engine.drive(id, Drive { secrets: Secrets::default(), cancel: cancelled, notices }).await.unwrap();
+    let slots = Slots::of_this_machine();
+    let drive = Drive { secrets: Secrets::default(), cancel: cancelled, notices, slots, priority: 0 };
+    let ended = engine.drive(id, drive).await.unwrap();
     assert!(matches!(ended, BuildStatus::Passed), "{ended:?}");
     assert_eq!(check(&store, &folder, &model).await, 2, "the source tree and the outputs");
     assert!(*looks.lock().unwrap() > 10);

@@ -59,7 +59,7 @@ impl Place {
     }
 
     async fn store(&self) -> Arc<ArtifactStore> {
-        Arc::new(ArtifactStore::open(&ArtifactSettings::folder(self.path("artifacts"))).await.unwrap())
+        Arc::new(ArtifactStore::open(&ArtifactSettings::folder(self.path("artifacts"))).unwrap())
     }
 }
 
