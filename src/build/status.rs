@@ -12,6 +12,8 @@ use crate::ids::{BuildId, Micros};
 pub enum CancelReason {
     /// A newer build of the same concurrency group took its place.
     Superseded,
+    /// Its pull request was closed.
+    Closed,
     /// A person asked for it (also SIGINT and SIGTERM of `orchestrator run`).
     User,
     /// The build's own time limit.
@@ -26,6 +28,7 @@ impl fmt::Display for CancelReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             CancelReason::Superseded => "superseded by a newer build",
+            CancelReason::Closed => "its pull request was closed",
             CancelReason::User => "cancelled by the user",
             CancelReason::Timeout => "the build's time limit",
             CancelReason::Shutdown => "the host was shut down",

@@ -77,6 +77,12 @@ pub enum Command {
     Gc(GcArgs),
     /// Look whether this machine has what builds need
     Doctor(JsonArgs),
+    /// Run the daemon: webhooks, polling, schedules, queue, API
+    #[command(
+        after_help = "Examples:\n  orchestrator serve\n  orchestrator serve --config /etc/orchestrator/orchestrator.toml\n\n\
+                      SIGTERM or Ctrl-C stops it in a few seconds; builds go on with the next start."
+    )]
+    Serve(super::serve::ServeArgs),
     /// Show, check or begin the daemon's configuration
     #[command(
         after_help = "Examples:\n  orchestrator config init\n  orchestrator config check\n  orchestrator config show"

@@ -17,6 +17,7 @@ pub mod project;
 pub mod report;
 pub mod run;
 pub mod schema;
+pub mod serve;
 pub mod serve_model;
 pub mod text;
 pub mod tree;
@@ -40,7 +41,10 @@ pub fn main(arguments: Vec<OsString>) -> i32 {
             return if error.use_stderr() { exit::USAGE } else { exit::PASSED };
         }
     };
-    start_tracing(cli.verbose);
+    // The daemon has a log of its own, as configured.
+    if !matches!(cli.command, Command::Serve(_)) {
+        start_tracing(cli.verbose);
+    }
     // For every TLS client of this process; a second call in one process (tests) changes nothing.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -92,6 +96,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         Command::Loadtest(args) => loadtest::run(args).await,
         Command::Gc(args) => gc::run(data, args).await,
         Command::Doctor(args) => doctor::run(data, args).await,
+        Command::Serve(args) => serve::run(data, args, cli.verbose).await,
         Command::Config(args) => config::run(&args),
         Command::Project(args) => project::run(&args),
         Command::Completions { shell } => {

@@ -4,5 +4,14 @@
 //! webhook, poll, watch, schedule, API -> trigger row -> decide -> build row -> queue -> Engine::drive
 //! ```
 
+pub mod builds;
+pub mod clock;
+pub mod decider;
+pub mod intake;
+pub mod place;
+pub mod projects;
 pub mod queue;
 pub mod secrets;
+pub mod serve;
+pub mod settle;
+pub mod subject;

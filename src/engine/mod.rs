@@ -106,10 +106,18 @@ impl Engine {
     /// # Errors
     /// If the folder, the database or the artifact store cannot be opened.
     pub async fn open(paths: Paths) -> Result<Arc<Self>, EngineError> {
+        Self::open_with(paths, None).await
+    }
+
+    /// As [`Engine::open`], with the address of the container engine: `unix:///path` or `tcp://host:port`.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub async fn open_with(paths: Paths, docker_host: Option<String>) -> Result<Arc<Self>, EngineError> {
         paths.create()?;
         let store = Arc::new(Store::open(&paths.database())?);
         let artifacts = storage::open(&paths, &store).await?;
-        let runners = Runners::new(&paths, &store.instance)?;
+        let runners = Runners::new(&paths, &store.instance, docker_host)?;
         Ok(Arc::new(Self { paths, store, artifacts, runners, packer: pack::Packer::default() }))
     }
 }

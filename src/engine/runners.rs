@@ -18,6 +18,7 @@ pub struct Runners {
     local: Arc<LocalRunner>,
     docker: OnceCell<Arc<DockerRunner>>,
     instance: String,
+    docker_host: Option<String>,
     /// This program, for units that are part of it (model server).
     pub program: PathBuf,
 }
@@ -27,13 +28,14 @@ impl Runners {
     ///
     /// # Errors
     /// If the local runner's folder cannot be used.
-    pub fn new(paths: &Paths, instance: &str) -> Result<Self, EngineError> {
+    pub fn new(paths: &Paths, instance: &str, docker_host: Option<String>) -> Result<Self, EngineError> {
         let program = std::env::current_exe().map_err(|error| EngineError::io("cannot find this program", error))?;
         let settings = LocalSettings { root: paths.local(), instance: instance.to_owned(), program: program.clone() };
         Ok(Self {
             local: Arc::new(LocalRunner::new(settings)?),
             docker: OnceCell::new(),
             instance: instance.to_owned(),
+            docker_host,
             program,
         })
     }
@@ -61,7 +63,8 @@ impl Runners {
         let runner = self
             .docker
             .get_or_try_init(|| async {
-                let settings = DockerSettings::new(&self.instance);
+                let host = self.docker_host.clone();
+                let settings = DockerSettings { host, ..DockerSettings::new(&self.instance) };
                 DockerRunner::connect(settings).await.map(Arc::new)
             })
             .await?;

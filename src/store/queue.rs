@@ -240,3 +240,48 @@ pub fn standing(db: &Connection, build: BuildId) -> Result<Standing, StoreError>
         .optional()?
         .ok_or_else(|| StoreError::Missing(format!("there is no build {build}")))
 }
+
+/// Ends the builds of a pull request that was closed.
+///
+/// # Errors
+/// The database's.
+pub fn cancel_pull_request(tx: &Connection, project: &str, number: u64) -> Result<Vec<BuildId>, StoreError> {
+    let open = of_pull_request(tx, project, number)?;
+    let mut ended = Vec::new();
+    for (id, _) in open {
+        if want_cancel(tx, id, CancelReason::Closed)? {
+            ended.push(id);
+        }
+    }
+    Ok(ended)
+}
+
+/// Ends what still waits for approval of an older commit of a pull request.
+///
+/// # Errors
+/// The database's.
+pub fn supersede_awaiting(
+    tx: &Connection,
+    project: &str,
+    number: u64,
+    newer: BuildId,
+) -> Result<Vec<BuildId>, StoreError> {
+    let mut ended = Vec::new();
+    for (id, awaits) in of_pull_request(tx, project, number)? {
+        if awaits && id < newer && want_cancel(tx, id, CancelReason::Superseded)? {
+            tx.prepare_cached("UPDATE builds SET superseded_by = ?2 WHERE id = ?1")?.execute([id.0, newer.0])?;
+            ended.push(id);
+        }
+    }
+    Ok(ended)
+}
+
+/// Open builds of a pull request, and whether they wait for approval.
+fn of_pull_request(tx: &Connection, project: &str, number: u64) -> Result<Vec<(BuildId, bool)>, StoreError> {
+    let mut query = tx.prepare_cached(
+        "SELECT id, awaits IS NOT NULL FROM builds INDEXED BY builds_open WHERE status IN ('queued', 'running') \
+         AND project = ?1 AND json_extract(request, '$.pull_request') = ?2 ORDER BY id",
+    )?;
+    let rows = query.query_map(params![project, number], |row| Ok((BuildId(row.get(0)?), row.get(1)?)))?;
+    rows.map(|row| Ok(row?)).collect()
+}

@@ -305,3 +305,26 @@ pub fn builds(db: &Connection, id: u64) -> Result<Vec<BuildId>, StoreError> {
     let rows = query.query_map([id], |row| Ok(BuildId(row.get(0)?)))?;
     rows.map(|row| Ok(row?)).collect()
 }
+
+/// Whether what a trigger did still stands: it started nothing (and that was decided), or one of its builds was not cancelled.
+///
+/// # Errors
+/// The database's.
+pub fn has_use(db: &Connection, trigger: &TriggerRow) -> Result<bool, StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT NOT EXISTS (SELECT 1 FROM builds WHERE trigger = ?1) \
+         OR EXISTS (SELECT 1 FROM builds WHERE trigger = ?1 AND status <> 'cancelled')",
+    )?;
+    Ok(query.query_row([trigger.id], |row| row.get(0))?)
+}
+
+/// Whether an open trigger of the project has this very subject.
+///
+/// # Errors
+/// The database's.
+pub fn is_open(db: &Connection, project: &str, subject: &serde_json::Value) -> Result<bool, StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM triggers WHERE project = ?1 AND decision IS NULL AND subject = ?2)",
+    )?;
+    Ok(query.query_row(params![project, serde_json::to_string(subject)?], |row| row.get(0))?)
+}

@@ -3,14 +3,18 @@
 
 pub mod api;
 pub mod auth;
+pub mod hooks;
 pub mod problem;
 pub mod request_id;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::get;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use tokio_util::sync::CancellationToken;
 
+use crate::daemon::projects::Projects;
 use crate::daemon::queue::QueueHandle;
 use crate::engine::Engine;
 use crate::engine::notice::Notices;
@@ -25,15 +29,21 @@ pub struct App {
     pub queue: QueueHandle,
     /// Hints about what happens.
     pub notices: Notices,
+    /// The projects of the configuration.
+    pub projects: Projects,
+    /// Cancelled when the daemon stops: streams end then.
+    pub stop: CancellationToken,
     /// Who may do what.
     pub guard: Arc<Guard>,
 }
 
 /// All routes.
 pub fn router(app: App) -> Router {
+    let hooks = post(hooks::github).layer(DefaultBodyLimit::max(crate::trigger::github::MAX_BODY_BYTES));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .nest("/api/v1", api::router())
+        .route("/hooks/github", hooks)
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(axum::middleware::from_fn(request_id::stamp))

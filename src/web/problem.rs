@@ -54,6 +54,12 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Sign in first", detail)
     }
 
+    /// A webhook call that nobody known has signed. Not told: by which of the secrets, or how nearly.
+    pub fn unsigned() -> Self {
+        let detail = "X-Hub-Signature-256 is missing or wrong: give the webhook the secret that the project has here";
+        Self::new(StatusCode::UNAUTHORIZED, "unsigned", "The delivery is not signed by anyone known", detail)
+    }
+
     /// The caller may not do this.
     pub fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "You may not do this", detail)

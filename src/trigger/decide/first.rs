@@ -26,10 +26,11 @@ pub enum RepositoryMatch {
 pub fn repository_match(repository: &RepositoryRef, policy: &ProjectPolicy) -> RepositoryMatch {
     let same_name = repository.full_name.eq_ignore_ascii_case(&policy.full_name);
     match policy.repository_id {
-        Some(id) if id == repository.id && same_name => RepositoryMatch::Same,
+        // A project that names no repository on GitHub (it builds from a local one) cannot be told of another name.
+        Some(id) if id == repository.id && (same_name || policy.full_name.is_empty()) => RepositoryMatch::Same,
         Some(id) if id == repository.id => RepositoryMatch::Renamed,
         Some(_) if same_name => RepositoryMatch::Replaced,
-        None if same_name => RepositoryMatch::Same,
+        None if same_name && !policy.full_name.is_empty() => RepositoryMatch::Same,
         Some(_) | None => RepositoryMatch::Other,
     }
 }

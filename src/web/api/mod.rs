@@ -1,8 +1,10 @@
 //! `/api/v1`: the same things as the command line, for programs. `openapi.json` describes it; it is made from these types.
 
 pub mod builds;
+pub mod deliveries;
 pub mod logs;
 pub mod page;
+pub mod projects;
 pub mod queue;
 pub mod tokens;
 pub mod view;
@@ -24,6 +26,9 @@ use super::App;
     paths(
         builds::list, builds::show, builds::cancel, builds::approve, builds::move_build, builds::events,
         logs::lines, logs::raw, logs::search, logs::follow,
+        projects::list, projects::show, projects::trigger,
+        deliveries::triggers, deliveries::trigger,
+        deliveries::list, deliveries::show, deliveries::body, deliveries::replay,
         queue::show, queue::pause, queue::resume, queue::runners,
         tokens::list, tokens::create, tokens::revoke, tokens::audit,
     )
@@ -61,6 +66,15 @@ pub fn router() -> Router<App> {
         .route("/builds/{build}/stages/{stage}/attempts/{attempt}/log/raw", get(logs::raw))
         .route("/builds/{build}/stages/{stage}/attempts/{attempt}/log/search", get(logs::search))
         .route("/builds/{build}/stages/{stage}/attempts/{attempt}/log/follow", get(logs::follow))
+        .route("/projects", get(projects::list))
+        .route("/projects/{project}", get(projects::show))
+        .route("/projects/{project}/builds", post(projects::trigger))
+        .route("/triggers", get(deliveries::triggers))
+        .route("/triggers/{trigger}", get(deliveries::trigger))
+        .route("/deliveries", get(deliveries::list))
+        .route("/deliveries/{delivery}", get(deliveries::show))
+        .route("/deliveries/{delivery}/body", get(deliveries::body))
+        .route("/deliveries/{delivery}/replay", post(deliveries::replay))
         .route("/queue", get(queue::show))
         .route("/queue/pause", post(queue::pause))
         .route("/queue/resume", post(queue::resume))

@@ -1,0 +1,214 @@
+//! The projects of the configuration, with what is needed to work on them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+use crate::config::repository::Repository;
+use crate::config::types::{Config, Forks, Project as Settings, SecretFrom};
+use crate::source::mirror::{Credentials, Head, Limits, Mirror, MirrorError, Remote};
+use crate::trigger::decide::{DraftPolicy, ForkPolicy, ProjectPolicy};
+
+/// One project.
+#[derive(Debug)]
+pub struct Project {
+    /// Its name.
+    pub name: String,
+    /// What the configuration says of it.
+    pub settings: Settings,
+    /// What its deliveries are held against; the default branch is asked of the repository.
+    pub policy: ProjectPolicy,
+    /// By which webhooks are signed; none if it has none.
+    pub webhook_secret: Option<Vec<u8>>,
+    /// Why it cannot be worked on, for people: a secret that is not there, an address that is not taken.
+    pub problem: Option<String>,
+    /// Its repository; none if there is a problem.
+    pub mirror: Option<Mirror>,
+    /// The repository's refs when they were looked at last.
+    heads: Mutex<Option<Arc<Vec<Head>>>>,
+}
+
+impl Project {
+    /// A project as it is configured now. What is wrong with it is kept in it, so that the others go on.
+    fn new(name: &str, settings: &Settings, mirrors: &Path) -> Self {
+        let mut problems = Vec::new();
+        let mut read = |from: &Option<SecretFrom>, what: &str| {
+            let read = from.as_ref().map(|from| secret(from).map_err(|error| format!("{what}: {error}")));
+            read.and_then(|read| read.map_err(|problem| problems.push(problem)).ok())
+        };
+        let webhook_secret = read(&settings.webhook_secret, "the webhook's secret");
+        let token = read(&settings.token, "the repository's token");
+        let mirror = remote(settings, token).and_then(|remote| Mirror::open(mirrors, remote, Limits::default()));
+        let mirror = mirror.map_err(|error| problems.push(error.to_string())).ok();
+        let problem = (!problems.is_empty()).then(|| problems.join("; "));
+        Self {
+            name: name.to_owned(),
+            settings: settings.clone(),
+            policy: policy(name, settings),
+            webhook_secret: webhook_secret.map(String::into_bytes),
+            problem,
+            mirror,
+            heads: Mutex::default(),
+        }
+    }
+
+    /// The repository's refs when they were looked at last.
+    pub fn heads(&self) -> Option<Arc<Vec<Head>>> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps the repository's refs.
+    pub fn saw(&self, heads: Vec<Head>) -> Arc<Vec<Head>> {
+        let heads = Arc::new(heads);
+        *self.heads.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&heads));
+        heads
+    }
+
+    /// The repository.
+    ///
+    /// # Errors
+    /// [`MirrorError::Refused`] with the project's problem.
+    pub fn mirror(&self) -> Result<&Mirror, MirrorError> {
+        let problem = || self.problem.clone().unwrap_or_else(|| "the repository cannot be used".to_owned());
+        self.mirror.as_ref().ok_or_else(|| MirrorError::Refused(problem()))
+    }
+
+    /// The folder of a repository on this machine.
+    pub fn local(&self) -> Option<&Path> {
+        match &self.settings.repository {
+            Repository::Local(path) => Some(path),
+            Repository::Remote(_) => None,
+        }
+    }
+}
+
+/// A secret's text, without the white space around it.
+///
+/// # Errors
+/// What is wrong, without the text.
+pub fn secret(from: &SecretFrom) -> Result<String, String> {
+    let text = match from {
+        SecretFrom::File(path) => {
+            std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?
+        }
+        SecretFrom::Environment(name) => {
+            std::env::var(name).map_err(|_| format!("the environment variable {name} is not set"))?
+        }
+    };
+    match text.trim() {
+        "" => Err("it is empty".to_owned()),
+        text => Ok(text.to_owned()),
+    }
+}
+
+fn remote(settings: &Settings, token: Option<String>) -> Result<Remote, MirrorError> {
+    let (url, credentials) = match (&settings.repository, token, &settings.ssh_key) {
+        (Repository::Local(path), _, _) => (path.display().to_string(), Credentials::None),
+        (Repository::Remote(url), Some(token), _) => {
+            (url.clone(), Credentials::Token { user: "x-access-token".to_owned(), token })
+        }
+        (Repository::Remote(url), None, Some(key)) => {
+            let known_hosts = key.parent().unwrap_or(Path::new("/")).join("known_hosts");
+            (url.clone(), Credentials::SshKey { path: key.clone(), passphrase: None, known_hosts })
+        }
+        (Repository::Remote(url), None, None) => (url.clone(), Credentials::None),
+    };
+    Ok(Remote { url, credentials })
+}
+
+fn policy(name: &str, settings: &Settings) -> ProjectPolicy {
+    let full_name = match &settings.repository {
+        Repository::Remote(url) => full_name(url),
+        Repository::Local(_) => String::new(),
+    };
+    ProjectPolicy {
+        name: name.to_owned(),
+        repository_id: settings.repository_id,
+        full_name,
+        default_branch: "main".to_owned(),
+        branches: settings.branches.clone(),
+        fork_builds: match settings.forks {
+            Forks::Approve => ForkPolicy::Approve,
+            Forks::Never => ForkPolicy::Never,
+            Forks::Always => ForkPolicy::Always,
+        },
+        draft_builds: if settings.drafts { DraftPolicy::Build } else { DraftPolicy::Skip },
+    }
+}
+
+/// `owner/name` of an address.
+fn full_name(url: &str) -> String {
+    let path = match url.split_once("://") {
+        Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
+        None => url.split_once(':').map_or("", |(_, path)| path),
+    };
+    let path = path.trim_matches('/');
+    path.strip_suffix(".git").unwrap_or(path).to_owned()
+}
+
+/// All projects, as of the newest good configuration.
+pub type All = Arc<BTreeMap<String, Arc<Project>>>;
+
+/// Keeps projects as the configuration says, and wakes their workers.
+#[derive(Debug, Clone)]
+pub struct Projects {
+    all: watch::Receiver<All>,
+    wakers: Arc<Mutex<BTreeMap<String, Arc<Notify>>>>,
+}
+
+impl Projects {
+    /// The projects of a configuration; the sender takes newer ones.
+    pub fn new(config: &Config, mirrors: &Path) -> (watch::Sender<All>, Self) {
+        let (sender, all) = watch::channel(read(config, mirrors));
+        (sender, Self { all, wakers: Arc::default() })
+    }
+
+    /// All of them now.
+    pub fn all(&self) -> All {
+        Arc::clone(&self.all.borrow())
+    }
+
+    /// One of them.
+    pub fn get(&self, name: &str) -> Option<Arc<Project>> {
+        self.all.borrow().get(name).cloned()
+    }
+
+    /// To be told of changes.
+    pub fn changes(&self) -> watch::Receiver<All> {
+        self.all.clone()
+    }
+
+    /// What wakes the worker of a project.
+    pub fn waker(&self, name: &str) -> Arc<Notify> {
+        let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(wakers.entry(name.to_owned()).or_default())
+    }
+}
+
+/// Reads the projects of a configuration. Reads the files of their secrets.
+pub fn read(config: &Config, mirrors: &Path) -> All {
+    let made = config.projects.iter().map(|(name, settings)| {
+        let project = Project::new(name, settings, mirrors);
+        if let Some(problem) = &project.problem {
+            tracing::error!(project = name, "the project cannot be worked on: {problem}");
+        }
+        (name.clone(), Arc::new(project))
+    });
+    Arc::new(made.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_repositories() {
+        let check = |url: &str, expected: &str| assert_eq!(full_name(url), expected, "{url}");
+        check("https://github.com/acme/model.git", "acme/model");
+        check("https://github.com/acme/model/", "acme/model");
+        check("git@github.com:acme/model.git", "acme/model");
+        check("ssh://git@github.com:22/acme/model", "acme/model");
+    }
+}

@@ -1,0 +1,253 @@
+//! The daemon from its start to its end: who has the data folder, what was left of the last one, which tasks run, how they stop.
+
+use std::collections::BTreeMap;
+use std::future::IntoFuture;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::clock::Clock;
+use super::decider::Decider;
+use super::intake::Intake;
+use super::projects::{self, Projects};
+use super::queue::Queue;
+use super::secrets::NoSecrets;
+use crate::artifact::Sweep;
+use crate::build::queue::Limits;
+use crate::config::types::{AuthMode, Config, RunnerKind};
+use crate::config::watch::ConfigWatch;
+use crate::config::{Loaded, load};
+use crate::engine::lock::NamedLock;
+use crate::engine::paths::Paths;
+use crate::engine::slots::Slots;
+use crate::engine::{Engine, deployments, gc, notice, now, pack};
+use crate::store::access::{self, NewToken, Scope};
+use crate::web::auth::{self, Guard};
+use crate::web::{self, App};
+
+/// What is left of requests and packing may take so long at the end; a drain is done in 5 s.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
+const LAST_PACKING: Duration = Duration::from_secs(1);
+/// Places on a runner that is not named in the configuration.
+const USUAL_SLOTS: usize = 2;
+
+/// A daemon that runs.
+pub struct Daemon {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The token of the first start, to be shown once.
+    pub first_token: Option<String>,
+    engine: Arc<Engine>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+    _config: ConfigWatch,
+    _lock: NamedLock,
+}
+
+impl Daemon {
+    /// Starts everything. When this returns, requests are answered.
+    ///
+    /// # Errors
+    /// If another daemon has the data folder, the address is taken, or the store cannot be opened.
+    pub async fn start(loaded: Loaded, paths: Paths) -> anyhow::Result<Self> {
+        let config = loaded.config.clone();
+        let docker_host = runners_of(&config)?;
+        paths.create()?;
+        let lock = take_folder(&paths)?;
+        let listener = TcpListener::bind(config.server.listen)
+            .await
+            .with_context(|| format!("cannot listen on {} (server.listen)", config.server.listen))?;
+        let address = listener.local_addr()?;
+        let engine = Engine::open_with(paths, docker_host).await?;
+        recover(&engine).await?;
+        let first_token = first_token(&engine, &config).await?;
+
+        let stop = CancellationToken::new();
+        let (notices, _) = broadcast::channel(notice::CAPACITY);
+        let slots = Slots::new(USUAL_SLOTS, slots_of(&config));
+        let mirrors = engine.paths.root().join("mirrors");
+        let (all, projects) = Projects::new(&config, &mirrors);
+        let (limits, limited) = watch::channel(Arc::new(limits_of(&config)));
+        let secrets = Arc::new(NoSecrets);
+        let (queue, handle) = Queue::new(Arc::clone(&engine), limited, secrets, notices.clone(), slots.clone());
+        let watched = ConfigWatch::start(loaded, load::environment()).context("cannot watch the configuration")?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(queue.run(stop.clone()));
+        let decider = Decider { engine: Arc::clone(&engine), projects: projects.clone(), queue: handle.clone() };
+        tasks.spawn(decider.run(stop.clone()));
+        tasks.spawn(Intake { engine: Arc::clone(&engine), projects: projects.clone() }.run(stop.clone()));
+        tasks.spawn(Clock { engine: Arc::clone(&engine), projects: projects.clone() }.run(stop.clone()));
+        tasks.spawn(sweep(Arc::clone(&engine), stop.clone()));
+        let reload = Reload { all, limits, slots, mirrors };
+        tasks.spawn(reload.run(watched.subscribe(), stop.clone()));
+
+        let guard = Arc::new(Guard::new(config.auth.mode == AuthMode::None));
+        let app = App { engine: Arc::clone(&engine), queue: handle, notices, projects, guard, stop: stop.clone() };
+        let service = web::router(app).into_make_service_with_connect_info::<SocketAddr>();
+        let ends = stop.clone();
+        tasks.spawn(async move {
+            let served = axum::serve(listener, service).with_graceful_shutdown(ends.clone().cancelled_owned());
+            let bounded = async {
+                ends.cancelled().await;
+                tokio::time::sleep(LAST_REQUESTS).await;
+            };
+            tokio::select! {
+                done = served.into_future() => if let Err(error) = done {
+                    tracing::error!(%error, "the server ended");
+                },
+                () = bounded => tracing::info!("requests that did not end in time are cut"),
+            }
+        });
+        Ok(Self { address, first_token, engine, stop, tasks, _config: watched, _lock: lock })
+    }
+
+    /// Ends in a few seconds. What runs on the runners goes on, and is taken up by the next start.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task broke");
+            }
+        }
+        // What is not packed now is packed after the next start.
+        let _ = tokio::time::timeout(LAST_PACKING, self.engine.packer.done()).await;
+    }
+}
+
+/// One daemon for a data folder.
+fn take_folder(paths: &Paths) -> anyhow::Result<NamedLock> {
+    let path = paths.locks().join("daemon");
+    let holder = format!("process {}", std::process::id());
+    match NamedLock::try_take(&path, &holder)? {
+        Ok(lock) => Ok(lock),
+        Err(who) => {
+            let who = if who.is_empty() { "another process".to_owned() } else { who };
+            anyhow::bail!(
+                "{who} is a daemon on the data folder {} already; stop it, or use another folder (data.dir)",
+                paths.root().display()
+            )
+        }
+    }
+}
+
+/// What the last daemon left: deployments in the middle, logs that are not packed, units that nobody owns.
+async fn recover(engine: &Arc<Engine>) -> anyhow::Result<()> {
+    for found in deployments::recover(engine, |name| std::env::var(name).ok()).await? {
+        tracing::warn!("version {} of `{}` {}", found.version, found.model, found.what);
+    }
+    gc::sweep(engine, engine.runners.local().as_ref(), Sweep::Remove, gc::Kept::Stay).await?;
+    pack::finish_left(engine).await?;
+    Ok(())
+}
+
+/// Containers that nobody owns. The engine may not be there: builds that need it wait for it, and so does this.
+async fn sweep(engine: Arc<Engine>, stop: CancellationToken) {
+    const AGAIN: Duration = Duration::from_secs(30);
+    loop {
+        let swept = async {
+            let docker = engine.runners.docker().await?;
+            gc::sweep(&engine, docker.as_ref(), Sweep::Remove, gc::Kept::Stay).await
+        };
+        match swept.await {
+            Ok(_) => return,
+            Err(error) => tracing::debug!(%error, "containers are not looked through yet"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
+}
+
+/// A token for the first person, if tokens are needed and there is none.
+async fn first_token(engine: &Arc<Engine>, config: &Config) -> anyhow::Result<Option<String>> {
+    if config.auth.mode == AuthMode::None || engine.store.read(access::any_token).await? {
+        return Ok(None);
+    }
+    let token = auth::new_token();
+    let new = NewToken {
+        name: "first".to_owned(),
+        hash: auth::hash(&token),
+        scopes: vec![Scope::Admin],
+        projects: None,
+        made_by: "first start".to_owned(),
+        expires_at: None,
+    };
+    engine.store.write(move |tx| access::create_token(tx, &new, now())).await?;
+    Ok(Some(token))
+}
+
+/// What is followed while the daemon runs.
+struct Reload {
+    all: watch::Sender<projects::All>,
+    limits: watch::Sender<Arc<Limits>>,
+    slots: Slots,
+    mirrors: PathBuf,
+}
+
+impl Reload {
+    async fn run(self, mut state: watch::Receiver<crate::config::watch::ConfigState>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = state.changed() => if changed.is_err() { return },
+            }
+            let now = state.borrow_and_update().clone();
+            if let Some(problem) = &now.problem {
+                // Said by the watch itself, with what to do.
+                tracing::debug!(%problem, "the configuration stays as it was");
+                continue;
+            }
+            let (config, mirrors) = (Arc::clone(&now.current), self.mirrors.clone());
+            // It reads the files of secrets.
+            let Ok(all) = tokio::task::spawn_blocking(move || projects::read(&config, &mirrors)).await else {
+                continue;
+            };
+            self.slots.resize(USUAL_SLOTS, &slots_of(&now.current));
+            self.limits.send_replace(Arc::new(limits_of(&now.current)));
+            self.all.send_replace(all);
+            tracing::info!("the new configuration is in force");
+        }
+    }
+}
+
+/// The name by which the engine knows a runner.
+fn engine_name(kind: RunnerKind) -> &'static str {
+    match kind {
+        RunnerKind::Docker => "docker",
+        RunnerKind::Local => "local",
+    }
+}
+
+/// Checks that there is one runner of a kind, and gives the address of the container engine.
+fn runners_of(config: &Config) -> anyhow::Result<Option<String>> {
+    let mut host = None;
+    for (name, runner) in &config.runners {
+        let kind = engine_name(runner.kind);
+        if name != kind {
+            anyhow::bail!(
+                "runners.{name}: one runner of each kind is possible in this version; call it `{kind}` (runners.{kind})"
+            );
+        }
+        if runner.kind == RunnerKind::Docker {
+            host.clone_from(&runner.host);
+        }
+    }
+    Ok(host)
+}
+
+fn slots_of(config: &Config) -> BTreeMap<String, usize> {
+    config.runners.values().map(|runner| (engine_name(runner.kind).to_owned(), runner.slots)).collect()
+}
+
+fn limits_of(config: &Config) -> Limits {
+    let projects = config.projects.iter().map(|(name, project)| (name.clone(), project.max_builds)).collect();
+    Limits { builds: None, projects, paused: None }
+}
