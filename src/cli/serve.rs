@@ -1,5 +1,6 @@
 //! `orchestrator serve`: the daemon, until a signal ends it.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -76,7 +77,8 @@ fn start_log(log: &crate::config::types::Log, verbose: u8) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("ORCHESTRATOR_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let terminal = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
     // A second start in one process (tests) keeps the first.
     let _ = if log.json { subscriber.json().try_init() } else { subscriber.try_init() };
 }
