@@ -5,6 +5,7 @@
 mod architecture;
 mod artifacts;
 mod config;
+mod daemon;
 mod deployment;
 mod docker_run;
 mod docker_runner;
@@ -21,4 +22,5 @@ mod runner_contract;
 mod runner_local;
 mod s3;
 mod secrets;
+mod served;
 mod triggers;

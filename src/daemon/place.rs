@@ -143,7 +143,8 @@ async fn fetched(mirror: &Mirror, commit: Oid, git_ref: Option<&str>) -> Result<
         };
         match mirror.fetch(&Wanted::Commit(commit), &Control::default()).await {
             Ok(_) => {}
-            Err(error) if error.is_transient() => return Err(error),
+            // A local repository is read in place: it cannot be out of reach.
+            Err(error) if error.is_transient() && !mirror.remote().url.starts_with('/') => return Err(error),
             Err(_) => return Err(gone()),
         }
         if !mirror.has(commit).await? {

@@ -35,6 +35,8 @@ use crate::web::{self, App};
 /// What is left of requests and packing may take so long at the end; a drain is done in 5 s.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 const LAST_PACKING: Duration = Duration::from_secs(1);
+/// For how long the lock of a data folder is asked for again.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Places on a runner that is not named in the configuration.
 const USUAL_SLOTS: usize = 2;
 
@@ -60,7 +62,7 @@ impl Daemon {
         let config = loaded.config.clone();
         let docker_host = runners_of(&config)?;
         paths.create()?;
-        let lock = take_folder(&paths)?;
+        let lock = take_folder(&paths).await?;
         let listener = TcpListener::bind(config.server.listen)
             .await
             .with_context(|| format!("cannot listen on {} (server.listen)", config.server.listen))?;
@@ -121,18 +123,23 @@ impl Daemon {
     }
 }
 
-/// One daemon for a data folder.
-fn take_folder(paths: &Paths) -> anyhow::Result<NamedLock> {
+/// One daemon for a data folder. A daemon that was killed may leave a child for an instant that has not become another
+/// program yet, and holds the lock as long.
+async fn take_folder(paths: &Paths) -> anyhow::Result<NamedLock> {
     let path = paths.locks().join("daemon");
     let holder = format!("process {}", std::process::id());
-    match NamedLock::try_take(&path, &holder)? {
-        Ok(lock) => Ok(lock),
-        Err(who) => {
-            let who = if who.is_empty() { "another process".to_owned() } else { who };
-            anyhow::bail!(
-                "{who} is a daemon on the data folder {} already; stop it, or use another folder (data.dir)",
-                paths.root().display()
-            )
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match NamedLock::try_take(&path, &holder)? {
+            Ok(lock) => return Ok(lock),
+            Err(_) if tokio::time::Instant::now() < until => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(who) => {
+                let who = if who.is_empty() { "another process".to_owned() } else { who };
+                anyhow::bail!(
+                    "{who} is a daemon on the data folder {} already; stop it, or use another folder (data.dir)",
+                    paths.root().display()
+                )
+            }
         }
     }
 }

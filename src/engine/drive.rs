@@ -94,9 +94,12 @@ impl Build {
         Self { engine, id, request, expanded, secrets, mask, quotes, notices }
     }
 
-    /// Where this build's results belong.
+    /// Where this build's results belong. Those of strangers are kept apart: a key may leave files out that a script reads, so
+    /// that a stranger's result could be taken for the project's own.
     pub fn scope(&self) -> Scope {
-        Scope { project: self.request.project.clone(), pipeline: self.request.pipeline.clone() }
+        let pipeline = &self.request.pipeline;
+        let pipeline = if self.request.untrusted { format!("{pipeline} of forks") } else { pipeline.clone() };
+        Scope { project: self.request.project.clone(), pipeline }
     }
 
     /// Builds of pull requests register nothing and promote nothing.
