@@ -89,6 +89,12 @@ def peak_kib(pid: int) -> int:
         return 0
 
 
+def resident_kib(pid: int) -> int:
+    """Memory that a process has now, its own and what it shares."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
+
+
 def stored_lines(data: pathlib.Path, stage: str, text: bytes) -> int:
     """Lines with this text in the stored log of a stage of build 1."""
     command = [str(PROGRAM), "logs", "1", stage, "--data-dir", str(data)]

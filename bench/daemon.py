@@ -1,0 +1,293 @@
+"""The daemon: webhooks a second, builds a second, from a webhook to the user's process, what it costs when nothing happens."""
+
+import contextlib
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import pathlib
+import re
+import signal
+import sqlite3
+import statistics
+import subprocess
+import threading
+import time
+
+import measure
+
+SECRET = b"a secret of webhooks"
+REPOSITORY = 1296269
+PIPELINE = 'name: bench\non: { push: { branches: ["**"] } }\nstages: { noop: { run: "true" } }\n'
+HOOKS = 20_000
+CONNECTIONS = 32
+BUILDS = 500
+# What GitHub's own payloads of a push weigh.
+BODY_BYTES = 8 * 1024
+
+
+def git(folder: pathlib.Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=Ann", "-c", "user.email=ann@example.org", *arguments]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+class Daemon:
+    """One daemon on a folder, with a project for each repository given."""
+
+    def __init__(self, folder: pathlib.Path, repositories: dict[str, pathlib.Path], project: str = 'poll = "off"', slots: int = 4):
+        self.folder = folder
+        secret = folder / "secret"
+        secret.write_bytes(SECRET)
+        secret.chmod(0o600)
+        projects = "".join(
+            f'[projects.{name}]\nrepository = "{path}"\nrepository_id = {REPOSITORY + index}\ntrusted = true\n'
+            f'webhook_secret_file = "{secret}"\nmax_builds = 64\n{project}\n'
+            for index, (name, path) in enumerate(repositories.items())
+        )
+        self.config = folder / "orchestrator.toml"
+        self.config.write_text(
+            f'[server]\nlisten = "127.0.0.1:0"\n[data]\ndir = "{folder / "data"}"\n[auth]\nmode = "none"\n'
+            f'[log]\nlevel = "warn"\nformat = "json"\n[runners.local]\nslots = {slots}\n[runners.docker]\nslots = 1\n{projects}'
+        )
+
+    def __enter__(self):
+        started = time.perf_counter()
+        environment = {**os.environ, "ORCHESTRATOR_LOG": "orchestrator::cli::serve=info,warn"}
+        command = [str(measure.PROGRAM), "serve", "--config", str(self.config)]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+        for line in self.process.stderr:
+            found = re.search(rb'"address":"127\.0\.0\.1:(\d+)"', line)
+            if found:
+                self.port = int(found[1])
+                break
+        else:
+            raise SystemExit("the daemon did not start")
+        self.get("/healthz")
+        self.seconds = time.perf_counter() - started
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait()
+
+    def get(self, path: str) -> bytes:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("GET", path)
+        answer = connection.getresponse().read()
+        connection.close()
+        return answer
+
+    def rows(self, query: str):
+        with contextlib.closing(sqlite3.connect(f"file:{self.folder / 'data/orchestrator.db'}?mode=ro", uri=True)) as database:
+            return database.execute(query).fetchall()
+
+    def until(self, query: str, wanted) -> None:
+        while self.rows(query)[0][0] != wanted:
+            time.sleep(0.005)
+
+
+def push(branch: str, commit: str) -> bytes:
+    body = {
+        "ref": f"refs/heads/{branch}", "before": "0" * 40, "after": commit, "created": True, "deleted": False, "forced": False,
+        "repository": {"id": REPOSITORY, "full_name": "acme/demo", "private": False, "fork": False},
+        "sender": {"login": "ann", "id": 7}, "head_commit": {"id": commit, "message": "a commit"}, "commits": [], "pad": "",
+    }
+    body["pad"] = "x" * max(0, BODY_BYTES - len(json.dumps(body)))
+    return json.dumps(body).encode()
+
+
+def headers(body: bytes, number: str) -> dict[str, str]:
+    digest = hmac.new(SECRET, body, hashlib.sha256).hexdigest()
+    return {
+        "content-type": "application/json", "x-github-event": "push", "x-github-delivery": number,
+        "x-hub-signature-256": f"sha256={digest}",
+    }
+
+
+# A sender of its own process: Python's threads share one processor.
+SENDER = r"""
+import http.client, socket, sys, threading, time
+port, count, connections, start = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+head = sys.stdin.buffer.readline().rstrip(b"\n").decode().encode().decode("unicode_escape")
+body = sys.stdin.buffer.read()
+taken = []
+def work(which):
+    link = socket.create_connection(("127.0.0.1", port)); link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    mine = []
+    for number in range(which, count, connections):
+        data = head.replace("@@", str(start + number)).encode() + body
+        began = time.perf_counter()
+        link.sendall(data)
+        got = b""
+        while b"\r\n\r\n" not in got:
+            got += link.recv(4096)
+        assert got.startswith(b"HTTP/1.1 202"), got[:300]
+        at = got.index(b"\r\n\r\n") + 4
+        size = int([l for l in got.split(b"\r\n") if l.lower().startswith(b"content-length")][0].split(b":")[1])
+        while len(got) < at + size:
+            got += link.recv(4096)
+        mine.append(time.perf_counter() - began)
+    taken.extend(mine)
+threads = [threading.Thread(target=work, args=(which,)) for which in range(connections)]
+began = time.time()
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(began, time.time(), *taken)
+"""
+
+
+def hooks_a_second(daemon: Daemon, count: int) -> tuple[float, float]:
+    """Signed webhooks of 8 KB over 32 connections: how many a second, and the 99th percentile of the answers in seconds."""
+    # To a ref that is neither branch nor tag: what is measured is the taking in, so that nothing is built meanwhile.
+    body = push("x", "1" * 40).replace(b"refs/heads/x", b"refs/notes/x")
+    head = "POST /hooks/github HTTP/1.1\r\nhost: bench\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in headers(body, "@@").items())
+    head += f"content-length: {len(body)}\r\n\r\n"
+    given = head.encode("unicode_escape") + b"\n" + body
+    senders = []
+    for which in range(2):
+        command = ["python3", "-c", SENDER, str(daemon.port), str(count // 2), str(CONNECTIONS // 2), str(1 + which * count)]
+        senders.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+    feeders = [threading.Thread(target=lambda one=one: (one.stdin.write(given), one.stdin.close())) for one in senders]
+    for feeder in feeders:
+        feeder.start()
+    for feeder in feeders:
+        feeder.join()
+    told = [[float(word) for word in one.stdout.read().split()] for one in senders]
+    if any(one.wait() != 0 for one in senders):
+        raise SystemExit("a sender of webhooks failed")
+    seconds = max(one[1] for one in told) - min(one[0] for one in told)
+    taken = sorted(time for one in told for time in one[2:])
+    return count / seconds, taken[int(len(taken) * 0.99)]
+
+
+def commits_a_second(folder: pathlib.Path) -> float:
+    """Group commits a second of bare SQLite on the same disk: a row of 8 KB and two small ones each, as a delivery is."""
+    database = sqlite3.connect(folder / "floor.db", isolation_level=None)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=FULL")
+    database.execute("CREATE TABLE d (id INTEGER PRIMARY KEY, body BLOB)")
+    body, count = os.urandom(BODY_BYTES), 400
+    started = time.perf_counter()
+    for _ in range(count):
+        database.execute("BEGIN IMMEDIATE")
+        # As many callers share a commit as there are connections.
+        for _ in range(CONNECTIONS):
+            database.execute("INSERT INTO d (body) VALUES (?)", (body,))
+        database.execute("COMMIT")
+    seconds = time.perf_counter() - started
+    database.close()
+    return count * CONNECTIONS / seconds
+
+
+def repository(folder: pathlib.Path, branches: int = 0) -> tuple[pathlib.Path, list[str]]:
+    """A repository with a pipeline, and commits that lie on branches of their own."""
+    folder.mkdir(parents=True)
+    git(folder, "init", "-q", "-b", "main", ".")
+    (folder / "pipeline.yaml").write_text(PIPELINE)
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "first")
+    stream = "".join(
+        f"commit refs/heads/b{n}\ncommitter Ann <ann@example.org> {1700000000 + n} +0000\ndata 1\nc\nfrom refs/heads/main^0\n\n"
+        for n in range(branches)
+    )
+    subprocess.run(["git", "fast-import", "--quiet"], cwd=folder, input=stream, text=True, check=True)
+    return folder, [git(folder, "rev-parse", f"b{n}") for n in range(branches)] if branches <= 100 else []
+
+
+def builds_a_second(folder: pathlib.Path) -> float:
+    """No-op builds that wait all at once, from the moment that the queue is let go to the end of the last one."""
+    where, _ = repository(folder / "repo")
+    with Daemon(folder, {"demo": where}) as daemon:
+        daemon.until("SELECT count(*) FROM builds WHERE status = 'passed'", 1)
+        post(daemon, "/api/v1/queue/pause", {"reason": "benchmark"})
+        for _ in range(BUILDS):
+            post(daemon, "/api/v1/projects/demo/builds", {"branch": "main", "no_reuse": True})
+        daemon.until("SELECT count(*) FROM builds", BUILDS + 1)
+        started = time.perf_counter()
+        post(daemon, "/api/v1/queue/resume", {})
+        daemon.until("SELECT count(*) FROM builds WHERE status = 'passed'", BUILDS + 1)
+        return BUILDS / (time.perf_counter() - started)
+
+
+def post(daemon: Daemon, path: str, body: dict) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60)
+    connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+    answer = connection.getresponse()
+    if answer.status >= 300:
+        raise SystemExit(f"{path}: {answer.status} {answer.read().decode()}")
+    connection.close()
+
+
+def to_the_process(folder: pathlib.Path, rounds: int = 30) -> list[float]:
+    """Seconds from a webhook being sent to the user's process having run, on an idle daemon with its mirror in place."""
+    where, _ = repository(folder / "repo")
+    trace = folder / "trace"
+    (where / "pipeline.yaml").write_text(PIPELINE.replace('"true"', f'"date +%s.%N >> {trace}"'))
+    git(where, "commit", "-qam", "trace")
+    taken = []
+    with Daemon(folder, {"demo": where}) as daemon:
+        daemon.until("SELECT count(*) FROM builds WHERE status = 'passed'", 1)
+        for number in range(rounds):
+            commit = git(where, "commit-tree", "-p", "main", "-m", f"c{number}", "main^{tree}")
+            git(where, "update-ref", f"refs/heads/b{number}", commit)
+            body = push(f"b{number}", commit)
+            connection = http.client.HTTPConnection("127.0.0.1", daemon.port)
+            connection.connect()
+            began = time.time()
+            connection.request("POST", "/hooks/github", body, headers(body, f"d{number}"))
+            if connection.getresponse().status != 202:
+                raise SystemExit("a webhook was refused")
+            daemon.until("SELECT count(*) FROM builds WHERE status = 'passed'", number + 2)
+            taken.append(float(trace.read_text().split()[-1]) - began)
+            connection.close()
+    return taken
+
+
+def bare_process(rounds: int = 30) -> float:
+    """Seconds to start what a step starts, twice: the shell of the step in that of the unit."""
+    taken = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        subprocess.run(["sh", "-c", "bash -euo pipefail -c 'date +%s.%N' > /dev/null"], check=True)
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+def measure_all() -> None:
+    hooks, slow, floor, builds, waits, starts, idle = [], [], [], [], [], [], []
+    for number in range(measure.ROUNDS):
+        measure.note(f"daemon: round {number + 1} of {measure.ROUNDS}")
+        with measure.folder() as folder:
+            floor.append(commits_a_second(folder))
+            where, _ = repository(folder / "repo")
+            with Daemon(folder, {"demo": where}) as daemon:
+                starts.append(daemon.seconds)
+                daemon.until("SELECT count(*) FROM builds WHERE status = 'passed'", 1)
+                idle.append(measure.resident_kib(daemon.process.pid))
+                rate, late = hooks_a_second(daemon, HOOKS)
+                hooks.append(rate)
+                slow.append(late)
+        with measure.folder() as folder:
+            builds.append(builds_a_second(folder))
+        with measure.folder() as folder:
+            waits.extend(to_the_process(folder))
+    rate = statistics.median(hooks)
+    share = statistics.median(h / f for h, f in zip(hooks, floor, strict=True))
+    beside = f"bare SQLite, {CONNECTIONS} rows a commit {measure.spread(floor, 'rows a second', 1)}"
+    name = "Webhooks, 8 KB, signed, on the disk before the answer"
+    measure.row(name, measure.spread(hooks, "a second", 1), beside, share, ">= 2000 a second, >= 0.5", rate >= 2000 and share >= 0.5)
+    late = statistics.median(slow)
+    measure.row("Webhooks, 99th percentile", measure.spread(slow), "", None, "< 50 ms", late < 0.05)
+    own = statistics.median(waits) - bare_process()
+    shown = f"{own * 1000:.1f} ms of our own; {measure.spread(waits)} in all"
+    measure.row("From a webhook to the user's process", shown, "", None, "< 15 ms", own < 0.015)
+    rate = statistics.median(builds)
+    shown = measure.spread(builds, "a second", 1)
+    measure.row(f"{BUILDS} no-op builds, 4 slots, local", shown, "", None, ">= 100 a second", rate >= 100)
+    most = max(idle) / 1024
+    measure.row("Memory of an idle daemon", f"{most:.0f} MiB", "", None, "< 25 MiB", most < 25)
+    first = statistics.median(starts)
+    measure.row("From the start to the first answer", measure.spread(starts), "", None, "< 100 ms", first < 0.1)
