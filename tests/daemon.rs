@@ -135,6 +135,58 @@ fn deliveries_that_nobody_signed_are_refused() {
     });
 }
 
+/// The event of a payload's file, which GitHub's examples begin with.
+fn event_of(name: &str) -> &str {
+    name.split('.').next().unwrap()
+}
+
+#[test]
+fn every_known_payload_is_taken_and_decided_upon() {
+    let site = Site::new(HELLO, "poll = \"off\"");
+    let daemon = site.serve();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/github-webhooks");
+    let files = fs::read_dir(&folder).unwrap().chain(fs::read_dir(folder.join("own")).unwrap());
+    let mut count = 0;
+    for path in files.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "json")) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        // As if all came from the project's repository.
+        let mut body: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        if let Some(id) = body.pointer_mut("/repository/id") {
+            *id = json!(crate::served::REPOSITORY);
+        }
+        if let Some(id) = body.pointer_mut("/pull_request/base/repo/id") {
+            *id = json!(crate::served::REPOSITORY);
+        }
+        for bytes in [fs::read(&path).unwrap(), body.to_string().into_bytes()] {
+            let answer = daemon.deliver(event_of(&name), &format!("all-{count}"), &bytes);
+            assert_eq!(answer.status, 202, "{name}: {}", answer.body);
+            count += 1;
+        }
+    }
+    assert!(count > 100, "{count}");
+    eventually("all are decided upon", || daemon.is_idle());
+    assert_eq!(daemon.all("/api/v1/deliveries").len(), count);
+    for trigger in daemon.all("/api/v1/triggers") {
+        assert_ne!(trigger["reason"], "", "{trigger:#}");
+    }
+
+    // GitHub's other content type.
+    let first = site.git(&["rev-parse", "HEAD"]);
+    let json = String::from_utf8(push("refs/heads/form", &"0".repeat(40), &first)).unwrap();
+    let form: String = url::form_urlencoded::Serializer::new(String::new()).append_pair("payload", &json).finish();
+    let signature = orchestrator::trigger::signature::sign(crate::served::SECRET.as_bytes(), form.as_bytes());
+    let headers = [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("x-github-event", "push"),
+        ("x-github-delivery", "a form"),
+        ("x-hub-signature-256", signature.as_str()),
+    ];
+    let send = |body: &[u8]| crate::served::request(daemon.address(), "POST", "/hooks/github", &headers, body).unwrap();
+    assert_eq!(send(form.as_bytes()).status, 202);
+    eventually("the form is built", || daemon.all("/api/v1/builds").iter().any(|build| build["branch"] == "form"));
+    assert_eq!(send(&vec![b' '; (25 << 20) + 1]).status, 413);
+}
+
 #[test]
 fn a_drain_is_quick_and_what_runs_goes_on() {
     let site = Site::new(

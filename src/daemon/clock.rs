@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::builds::Unmade;
 use super::place::Place;
 use super::projects::{Project, Projects};
 use super::subject::Subject;
@@ -13,7 +14,7 @@ use crate::config::types::Missed;
 use crate::engine::{Engine, now};
 use crate::ids::Micros;
 use crate::pipeline::types::Schedule;
-use crate::source::mirror::{MirrorError, Oid};
+use crate::source::mirror::Oid;
 use crate::store::triggers::{self, Source};
 use crate::store::{StoreError, heads};
 use crate::trigger::schedule::{Due, MissedPolicy, Timetable};
@@ -52,7 +53,7 @@ impl Clock {
             known.retain(|name, _| all.contains_key(name));
             for (name, project) in all.iter() {
                 if let Err(error) = self.refresh(project, &mut known).await {
-                    tracing::debug!(project = name, "its schedules cannot be read: {error}");
+                    tracing::debug!(project = name, "its schedules cannot be read: {error:?}");
                 }
                 for line in known.get(name).iter().flat_map(|known| &known.lines) {
                     if let Err(error) = self.tick(project, line).await {
@@ -68,7 +69,7 @@ impl Clock {
     }
 
     /// Reads the schedules anew if the default branch moved, going by what was seen of the repository last.
-    async fn refresh(&self, project: &Arc<Project>, known: &mut BTreeMap<String, Known>) -> Result<(), MirrorError> {
+    async fn refresh(&self, project: &Arc<Project>, known: &mut BTreeMap<String, Known>) -> Result<(), Unmade> {
         // The look at the repository itself belongs to the intake and the decider.
         let Some(refs) = project.heads() else { return Ok(()) };
         let (branch, commit) = super::place::default_branch(&refs);

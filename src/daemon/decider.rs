@@ -158,7 +158,7 @@ impl Decider {
     async fn step(&self, name: &str) -> Result<Option<Duration>, StoreError> {
         loop {
             let project = name.to_owned();
-            let open = self.engine.store.read(move |db| triggers::next_open(db, &project)).await?;
+            let open = self.engine.store.read(move |db| triggers::next_open(db, &project, now())).await?;
             let (Some(trigger), Some(project)) = (open, self.projects.get(name)) else { return Ok(None) };
             let wait = trigger.next_at.since(now());
             if !wait.is_zero() {
@@ -268,7 +268,11 @@ impl Decider {
             return Ok(None);
         }
         let reason = format!("the same as trigger {} ({})", before.id, before.source.word());
-        Ok(Some(Settled { reason, identity: Some(identity.to_owned()), ..Settled::default() }))
+        // What was seen in the repository itself is where the ref stands, whoever told of it first.
+        let seen = trigger.source != Source::Webhook && matches!(candidate.event, Event::Push | Event::Tag);
+        let at = candidate.commit.as_ref().filter(|_| seen);
+        let head = at.map(|commit| (candidate.git_ref.to_string(), commit.to_string()));
+        Ok(Some(Settled { reason, identity: Some(identity.to_owned()), head, ..Settled::default() }))
     }
 }
 

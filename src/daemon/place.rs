@@ -3,6 +3,8 @@
 use crate::source::mirror::{Changes, CommitInfo, Control, Head, Mirror, MirrorError, Oid, Wanted};
 use crate::trigger::decide::{Candidate, Event};
 
+use super::builds::Unmade;
+use super::decider::Trouble;
 use super::projects::Project;
 
 /// Changed paths that are looked at; more count as unknown, and then every filter of paths lets the build through.
@@ -36,7 +38,7 @@ impl Place {
     ///
     /// # Errors
     /// The mirror's.
-    pub async fn of_candidate(project: &Project, candidate: &Candidate) -> Result<Self, MirrorError> {
+    pub async fn of_candidate(project: &Project, candidate: &Candidate) -> Result<Self, Unmade> {
         let git_ref = candidate.git_ref.as_str();
         let Some(commit) = &candidate.commit else { return Self::of_ref(project, git_ref).await };
         let place = Self::of_commit(project, commit.as_str(), Some(git_ref)).await?;
@@ -49,31 +51,31 @@ impl Place {
     /// Where a ref stands now.
     ///
     /// # Errors
-    /// The mirror's; [`MirrorError::NotFound`] if there is no such ref.
-    pub async fn of_ref(project: &Project, git_ref: &str) -> Result<Self, MirrorError> {
+    /// The mirror's; [`Trouble::Final`] if there is no such ref.
+    pub async fn of_ref(project: &Project, git_ref: &str) -> Result<Self, Unmade> {
         let heads = look(project).await?;
         let found = heads.iter().find(|head| head.name == git_ref).map(|head| head.target);
-        let commit = found
-            .ok_or_else(|| MirrorError::NotFound(format!("there is no `{}` in the repository", short(git_ref))))?;
+        let commit =
+            found.ok_or_else(|| Trouble::Final(format!("there is no `{}` in the repository", short(git_ref))))?;
         Ok(Self { commit, default_branch: default_branch(&heads) })
     }
 
     /// Where the default branch stands now.
     ///
     /// # Errors
-    /// The mirror's; [`MirrorError::NotFound`] if the repository is empty.
-    pub async fn of_default(project: &Project) -> Result<Self, MirrorError> {
+    /// The mirror's; [`Trouble::Final`] if the repository is empty.
+    pub async fn of_default(project: &Project) -> Result<Self, Unmade> {
         let heads = look(project).await?;
         let (name, commit) = default_branch(&heads);
-        let empty = || MirrorError::NotFound("the repository has no branch yet".to_owned());
+        let empty = || Trouble::Final("the repository has no branch yet".to_owned());
         Ok(Self { commit: commit.ok_or_else(empty)?, default_branch: (name, commit) })
     }
 
     /// A commit by its id. `git_ref` says where it may be found.
     ///
     /// # Errors
-    /// The mirror's; [`MirrorError::NotFound`] if there is no such commit.
-    pub async fn of_commit(project: &Project, commit: &str, git_ref: Option<&str>) -> Result<Self, MirrorError> {
+    /// The mirror's; [`Trouble::Final`] if there is no such commit.
+    pub async fn of_commit(project: &Project, commit: &str, git_ref: Option<&str>) -> Result<Self, Unmade> {
         let (mirror, commit) = (project.mirror()?, parse(commit)?);
         let known = project.heads();
         let heads = match known {
@@ -125,30 +127,28 @@ async fn look(project: &Project) -> Result<std::sync::Arc<Vec<Head>>, MirrorErro
 }
 
 /// Gets a commit that may lie on no branch: by its ref, else by its id.
-async fn fetched(mirror: &Mirror, commit: Oid, git_ref: Option<&str>) -> Result<(), MirrorError> {
+async fn fetched(mirror: &Mirror, commit: Oid, git_ref: Option<&str>) -> Result<(), Unmade> {
     if mirror.has(commit).await? {
         return Ok(());
     }
     if let Some(name) = git_ref.filter(|name| name.starts_with("refs/pull/")) {
         match mirror.fetch(&Wanted::Refs(vec![name.to_owned()]), &Control::default()).await {
             Ok(_) | Err(MirrorError::NotFound(_)) => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
     if !mirror.has(commit).await? {
         let gone = || {
-            MirrorError::NotFound(format!(
-                "there is no commit {commit} in the repository; a forced push may have removed it"
-            ))
+            Trouble::Final(format!("there is no commit {commit} in the repository; a forced push may have removed it"))
         };
         match mirror.fetch(&Wanted::Commit(commit), &Control::default()).await {
             Ok(_) => {}
             // A local repository is read in place: it cannot be out of reach.
-            Err(error) if error.is_transient() && !mirror.remote().url.starts_with('/') => return Err(error),
-            Err(_) => return Err(gone()),
+            Err(error) if error.is_transient() && !mirror.remote().url.starts_with('/') => return Err(error.into()),
+            Err(_) => return Err(gone().into()),
         }
         if !mirror.has(commit).await? {
-            return Err(gone());
+            return Err(gone().into());
         }
     }
     Ok(())

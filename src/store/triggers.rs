@@ -206,13 +206,18 @@ pub fn get(db: &Connection, id: u64) -> Result<TriggerRow, StoreError> {
         .ok_or_else(|| StoreError::Missing(format!("there is no trigger {id}")))?
 }
 
-/// The oldest open one of a project.
+/// The oldest open one of a project that is due; if none is, the one that is due next. One that has to be tried again later
+/// does not hold up the others.
 ///
 /// # Errors
 /// The database's.
-pub fn next_open(db: &Connection, project: &str) -> Result<Option<TriggerRow>, StoreError> {
-    let query = format!("SELECT {COLUMNS} FROM triggers WHERE project = ?1 AND decision IS NULL ORDER BY id LIMIT 1");
-    Ok(collect(db, &query, [project])?.pop())
+pub fn next_open(db: &Connection, project: &str, now: Micros) -> Result<Option<TriggerRow>, StoreError> {
+    let open = format!("SELECT {COLUMNS} FROM triggers WHERE project = ?1 AND decision IS NULL");
+    let due = format!("{open} AND next_at <= ?2 ORDER BY id LIMIT 1");
+    if let Some(row) = collect(db, &due, params![project, now.0])?.pop() {
+        return Ok(Some(row));
+    }
+    Ok(collect(db, &format!("{open} ORDER BY next_at, id LIMIT 1"), [project])?.pop())
 }
 
 /// How many are open, for each project that has any.
