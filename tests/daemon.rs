@@ -244,6 +244,40 @@ fn waiting_builds_say_what_they_wait_for() {
     eventually("all is over", || daemon.is_idle());
 }
 
+#[test]
+fn a_failed_build_runs_again_from_where_it_failed() {
+    let gate = tempfile::tempdir().unwrap();
+    let pipeline = format!(
+        "name: demo\non: {{ push: {{}} }}\nstages:\n  make: {{ run: 'echo made > made.txt; echo make >> {at}/ledger', \
+         outputs: [made.txt] }}\n  check: {{ needs: [make], run: 'cat made.txt; echo check >> {at}/ledger; test -e {at}/open' }}\n  \
+         after: {{ needs: [check], run: 'echo after >> {at}/ledger' }}\n",
+        at = gate.path().display()
+    );
+    let site = Site::new(&pipeline, "poll = \"off\"");
+    let daemon = site.serve();
+    eventually("it fails", || daemon.counts().get("failed") == Some(&1));
+    fs::write(gate.path().join("open"), "").unwrap();
+    let answer = daemon.post("/api/v1/builds/1/retry", &json!({}));
+    assert_eq!((answer.status, &answer.json()["stages"]), (202, &json!(["check", "after"])));
+    eventually("it passes", || daemon.counts().get("passed") == Some(&1));
+    let attempts = |node: &str| site.place.stage(1, node)["attempts"].as_array().unwrap().len();
+    assert_eq!((attempts("make"), attempts("check"), attempts("after")), (1, 2, 1));
+    let ledger = || fs::read_to_string(gate.path().join("ledger")).unwrap();
+    assert_eq!(ledger(), "make\ncheck\ncheck\nafter\n");
+    assert_eq!(daemon.post("/api/v1/builds/1/retry", &json!({})).status, 409, "nothing failed");
+    assert_eq!(daemon.post("/api/v1/builds/1/retry", &json!({ "stages": ["nowhere"] })).status, 409);
+    assert_eq!(daemon.post("/api/v1/builds/1/retry", &json!({ "stages": ["after"] })).status, 202);
+    eventually("one stage ran again", || attempts("after") == 2 && daemon.is_idle());
+    assert_eq!(attempts("check"), 2);
+    assert_eq!(daemon.terminate(), 0);
+
+    // By hand, without a daemon.
+    let ended = site.place.expect(0, &["retry", "1", "--all"]);
+    assert!(ended.err.contains("runs again: make, check, after"), "{}", ended.err);
+    assert_eq!((attempts("check"), attempts("after")), (3, 3));
+    site.place.expect(2, &["retry", "1"]);
+}
+
 /// Kills over the test.
 const KILLS: usize = 200;
 /// Commits that are told of, each on a branch of its own.

@@ -65,13 +65,22 @@ pub enum Event {
         /// How.
         result: BuildStatus,
     },
+    /// A person wants stages of a build that has ended to run again. The build is queued anew.
+    Retried {
+        /// Which, each with the last attempt that it had (0 for none).
+        nodes: Vec<(NodeKey, u32)>,
+        /// Who.
+        actor: String,
+    },
 }
 
 impl Event {
     /// The node it speaks of.
     pub fn node(&self) -> Option<&NodeKey> {
         match self {
-            Event::BuildStarted | Event::CancelRequested { .. } | Event::BuildEnded { .. } => None,
+            Event::BuildStarted | Event::CancelRequested { .. } | Event::BuildEnded { .. } | Event::Retried { .. } => {
+                None
+            }
             Event::StageSkipped { node, .. }
             | Event::StageReused { node, .. }
             | Event::StageCancelled { node, .. }

@@ -10,6 +10,7 @@ pub mod event;
 pub mod next;
 pub mod plan;
 pub mod queue;
+pub mod retry;
 pub mod reuse;
 pub mod status;
 pub mod transition;

@@ -60,7 +60,8 @@ pub fn next_actions(plan: &Plan, state: &BuildState, now: Micros) -> Vec<Action>
 
 fn for_node(plan: &Plan, state: &BuildState, now: Micros, node: usize) -> Option<Action> {
     match &state.stages[node] {
-        StageStatus::Waiting => for_waiting(plan, state, node),
+        StageStatus::Waiting => for_waiting(plan, state, node, 1),
+        StageStatus::Again { attempt } => for_waiting(plan, state, node, attempt + 1),
         StageStatus::Delayed { attempt, until } => Some(match state.cancel {
             Some(reason) if !survives(plan, node, reason) => Action::Cancel { node, reason },
             _ if *until <= now => Action::Start { node, attempt: attempt + 1 },
@@ -83,7 +84,7 @@ fn survives(plan: &Plan, node: usize, reason: CancelReason) -> bool {
     plan.nodes[node].stage.when.status == WhenStatus::Always && reason < CancelReason::Kill
 }
 
-fn for_waiting(plan: &Plan, state: &BuildState, node: usize) -> Option<Action> {
+fn for_waiting(plan: &Plan, state: &BuildState, node: usize, attempt: u32) -> Option<Action> {
     if let Some(reason) = &plan.nodes[node].skip {
         return Some(Action::Skip { node, reason: reason.clone() });
     }
@@ -97,16 +98,16 @@ fn for_waiting(plan: &Plan, state: &BuildState, node: usize) -> Option<Action> {
         return None;
     }
     Some(match plan.nodes[node].stage.when.status {
-        WhenStatus::Always => Action::Start { node, attempt: 1 },
+        WhenStatus::Always => Action::Start { node, attempt },
         WhenStatus::Failure => {
             if failed_before(plan, state, node, &before) {
-                Action::Start { node, attempt: 1 }
+                Action::Start { node, attempt }
             } else {
                 Action::Skip { node, reason: "runs only after a failure, and nothing failed".to_owned() }
             }
         }
         WhenStatus::Success => match before.iter().find(|&&other| !lets_on(plan, state, other)) {
-            None => Action::Start { node, attempt: 1 },
+            None => Action::Start { node, attempt },
             Some(&other) => Action::Skip {
                 node,
                 reason: format!("it needs `{}`, which was {}", plan.nodes[other].key, past(&state.stages[other])),
@@ -121,6 +122,7 @@ fn past(status: &StageStatus) -> &'static str {
         StageStatus::Skipped { .. } => "skipped",
         StageStatus::Cancelled { .. } => "cancelled",
         StageStatus::Waiting
+        | StageStatus::Again { .. }
         | StageStatus::Running { .. }
         | StageStatus::Delayed { .. }
         | StageStatus::Succeeded { .. }

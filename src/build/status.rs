@@ -154,6 +154,11 @@ pub enum Outcome {
 pub enum StageStatus {
     /// It waits for what it needs.
     Waiting,
+    /// A person wants it to run again: it waits for what it needs, as at first.
+    Again {
+        /// The last attempt that ended; 0 if it had none.
+        attempt: u32,
+    },
     /// An attempt is under way.
     Running {
         /// Its number, from 1.
@@ -201,7 +206,10 @@ impl StageStatus {
     /// Nothing more will happen to it.
     pub fn is_terminal(&self) -> bool {
         match self {
-            StageStatus::Waiting | StageStatus::Running { .. } | StageStatus::Delayed { .. } => false,
+            StageStatus::Waiting
+            | StageStatus::Again { .. }
+            | StageStatus::Running { .. }
+            | StageStatus::Delayed { .. } => false,
             StageStatus::Succeeded { .. }
             | StageStatus::Reused { .. }
             | StageStatus::Failed { .. }
@@ -218,7 +226,7 @@ impl StageStatus {
     /// One word, as stored and shown.
     pub fn word(&self) -> &'static str {
         match self {
-            StageStatus::Waiting => "waiting",
+            StageStatus::Waiting | StageStatus::Again { .. } => "waiting",
             StageStatus::Running { .. } => "running",
             StageStatus::Delayed { .. } => "delayed",
             StageStatus::Succeeded { .. } => "succeeded",

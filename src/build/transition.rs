@@ -26,11 +26,15 @@ pub const MAX_INTERRUPTS: u32 = 10;
 /// [`Illegal`] if the event cannot happen in this state.
 pub fn transition(plan: &Plan, state: &BuildState, stamped: &Stamped) -> Result<BuildState, Illegal> {
     let illegal = |why: &str| Illegal { event: Box::new(stamped.event.clone()), why: why.to_owned() };
+    if let Event::Retried { nodes, .. } = &stamped.event {
+        return retried(plan, state, nodes).map_err(illegal);
+    }
     if state.status.is_terminal() {
         return Err(illegal("the build has ended"));
     }
     let mut next = state.clone();
     match &stamped.event {
+        Event::Retried { .. } => return Err(illegal("that is said above")),
         Event::BuildStarted => match state.status {
             BuildStatus::Queued => next.status = BuildStatus::Running,
             BuildStatus::Running | BuildStatus::Passed | BuildStatus::Failed | BuildStatus::Cancelled { .. } => {
@@ -65,6 +69,19 @@ pub fn transition(plan: &Plan, state: &BuildState, stamped: &Stamped) -> Result<
     Ok(next)
 }
 
+/// The state of a build that has ended and whose stages are wanted again.
+fn retried(plan: &Plan, state: &BuildState, nodes: &[(NodeKey, u32)]) -> Result<BuildState, &'static str> {
+    if !state.status.is_terminal() {
+        return Err("the build has not ended");
+    }
+    let mut next = BuildState { status: BuildStatus::Queued, cancel: None, stages: state.stages.clone() };
+    for (node, attempt) in nodes {
+        let index = index(plan, node).ok_or("the plan has no such stage")?;
+        next.stages[index] = StageStatus::Again { attempt: *attempt };
+    }
+    Ok(next)
+}
+
 fn index(plan: &Plan, node: &NodeKey) -> Option<usize> {
     plan.index(node)
 }
@@ -72,12 +89,18 @@ fn index(plan: &Plan, node: &NodeKey) -> Option<usize> {
 fn stage_after(stage: &Stage, now: &StageStatus, stamped: &Stamped, cancelled: bool) -> Result<StageStatus, String> {
     let impossible = || Err(format!("the stage is {}", now.word()));
     match (&stamped.event, now) {
-        (Event::StageSkipped { reason, .. }, StageStatus::Waiting) => {
+        (Event::StageSkipped { reason, .. }, StageStatus::Waiting | StageStatus::Again { .. }) => {
             Ok(StageStatus::Skipped { reason: reason.clone() })
         }
-        (Event::StageReused { from, .. }, StageStatus::Waiting) => Ok(StageStatus::Reused { from: *from }),
-        (Event::StageCancelled { reason, .. }, StageStatus::Waiting | StageStatus::Delayed { .. }) => {
-            Ok(StageStatus::Cancelled { reason: *reason })
+        (Event::StageReused { from, .. }, StageStatus::Waiting | StageStatus::Again { .. }) => {
+            Ok(StageStatus::Reused { from: *from })
+        }
+        (
+            Event::StageCancelled { reason, .. },
+            StageStatus::Waiting | StageStatus::Again { .. } | StageStatus::Delayed { .. },
+        ) => Ok(StageStatus::Cancelled { reason: *reason }),
+        (Event::AttemptStarted { attempt, .. }, StageStatus::Again { attempt: last }) if *attempt == last + 1 => {
+            Ok(StageStatus::Running { attempt: *attempt, launched: false })
         }
         (Event::AttemptStarted { attempt, .. }, StageStatus::Waiting) if *attempt == 1 => {
             Ok(StageStatus::Running { attempt: 1, launched: false })
@@ -106,7 +129,8 @@ fn stage_after(stage: &Stage, now: &StageStatus, stamped: &Stamped, cancelled: b
             | Event::StageCancelled { .. }
             | Event::AttemptStarted { .. }
             | Event::AttemptLaunched { .. }
-            | Event::AttemptEnded { .. },
+            | Event::AttemptEnded { .. }
+            | Event::Retried { .. },
             _,
         ) => impossible(),
     }

@@ -53,6 +53,13 @@ pub enum Command {
     Show(ShowArgs),
     /// End a build that nobody drives any more
     Cancel(CancelArgs),
+    /// Run a build that has ended again, in part or whole, and watch it to its end
+    #[command(
+        after_help = "Examples:\n  orchestrator retry 12                 what did not end well, and what stands behind it\n  \
+                      orchestrator retry 12 --stage loadtest\n  orchestrator retry 12 --all\n\n\
+                      It stays the same build, of the same source, with new attempts."
+    )]
+    Retry(RetryArgs),
     /// Print the log of a stage
     #[command(after_help = "Examples:\n  orchestrator logs 12 train\n  orchestrator logs -f 12 train")]
     Logs(LogsArgs),
@@ -227,6 +234,28 @@ pub struct ShowArgs {
 pub struct CancelArgs {
     /// The build
     pub build: BuildId,
+}
+
+/// `retry`
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    /// The build
+    pub build: BuildId,
+    /// Every stage
+    #[arg(long, conflicts_with = "stage")]
+    pub all: bool,
+    /// This stage and what stands behind it (repeatable)
+    #[arg(long, value_name = "STAGE")]
+    pub stage: Vec<String>,
+    /// Read secrets from a file of NAME=VALUE lines; else they come from the environment
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Vec<PathBuf>,
+    /// Print events as JSON, a line each
+    #[arg(long)]
+    pub json: bool,
+    /// Plain lines even on a terminal
+    #[arg(long)]
+    pub plain: bool,
 }
 
 /// `logs`

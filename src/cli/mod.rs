@@ -87,6 +87,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         Command::Builds(args) => builds::list(data, args).await,
         Command::Show(args) => builds::show(data, args).await,
         Command::Cancel(args) => builds::cancel(data, args).await,
+        Command::Retry(args) => run::retry(data, args).await,
         Command::Logs(args) => logs::run(data, args).await,
         Command::Artifacts(args) => artifacts::run(data, args).await,
         Command::Models(args) => models::list(data, args).await,

@@ -131,7 +131,7 @@ fn remark(status: &StageStatus) -> String {
         StageStatus::Cancelled { reason } => reason.to_string(),
         StageStatus::Failed { failure, .. } => text::one_line(&failure.message, 100),
         StageStatus::Succeeded { attempt } if *attempt > 1 => format!("attempt {attempt}"),
-        StageStatus::Succeeded { .. } | StageStatus::Waiting => String::new(),
+        StageStatus::Succeeded { .. } | StageStatus::Waiting | StageStatus::Again { .. } => String::new(),
         StageStatus::Running { attempt, .. } => format!("attempt {attempt} is running"),
         StageStatus::Delayed { .. } => "waits for its next attempt".to_owned(),
     }

@@ -9,21 +9,23 @@ use indexmap::IndexMap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{broadcast, watch};
 
-use super::args::RunArgs;
+use super::args::{RetryArgs, RunArgs};
 use super::exit::{self, InvalidPipeline, Usage};
 use super::{data, report, text, view};
 use crate::artifact::Sweep;
 use crate::build::plan::Selection;
+use crate::build::retry::Which;
 use crate::build::status::{BuildStatus, CancelReason};
 use crate::engine::drive::Drive;
 use crate::engine::environment::Secrets;
 use crate::engine::slots::Slots;
-use crate::engine::{Engine, gc, notice, pack, submit};
+use crate::engine::{Engine, EngineError, gc, notice, pack, submit};
 use crate::ids::BuildId;
 use crate::logs::Quotes;
 use crate::pipeline::types::Pipeline;
 use crate::pipeline::{self, params};
 use crate::source;
+use crate::store::StoreError;
 use crate::store::builds::{self, BuildRequest};
 
 /// Runs it.
@@ -76,6 +78,41 @@ pub async fn run(data: Option<&Path>, args: RunArgs) -> anyhow::Result<i32> {
         BuildStatus::Cancelled { .. } => exit::CANCELLED,
         BuildStatus::Failed | BuildStatus::Queued | BuildStatus::Running => exit::FAILED,
     })
+}
+
+/// Runs a build that has ended again, and watches it.
+///
+/// # Errors
+/// As [`run`]; [`Usage`] if there is nothing to run again.
+pub async fn retry(data: Option<&Path>, args: RetryArgs) -> anyhow::Result<i32> {
+    let which = match (args.all, args.stage.is_empty()) {
+        (true, _) => Which::All,
+        (false, true) => Which::Failed,
+        (false, false) => Which::Stages(args.stage),
+    };
+    let engine = data::open(data).await?;
+    let nodes = engine.retry(args.build, which, &actor()).await.map_err(|error| match error {
+        EngineError::Store(StoreError::Conflict(text) | StoreError::Missing(text)) => Usage(text).into(),
+        other => anyhow::Error::from(other),
+    })?;
+    let names: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+    text::remark(&format!("build {} runs again: {}", args.build, names.join(", ")));
+    drop(engine);
+    let resume = RunArgs {
+        file: PathBuf::new(),
+        resume: Some(Some(args.build)),
+        param: Vec::new(),
+        secret_file: args.secret_file,
+        stage: Vec::new(),
+        from: None,
+        runner: None,
+        no_reuse: false,
+        keep: false,
+        source: None,
+        json: args.json,
+        plain: args.plain,
+    };
+    run(data, resume).await
 }
 
 /// Waits until the build's logs are packed; a signal leaves the rest to the next start.

@@ -66,7 +66,7 @@ pub fn moment(at: Micros) -> String {
 /// A sign for a stage's status: readable without colour.
 pub fn sign(status: &StageStatus) -> (&'static str, Style) {
     match status {
-        StageStatus::Waiting => ("·", DIM),
+        StageStatus::Waiting | StageStatus::Again { .. } => ("·", DIM),
         StageStatus::Running { .. } => ("▶", BOLD),
         StageStatus::Delayed { .. } => ("↻", WARN),
         StageStatus::Succeeded { .. } => ("✓", GOOD),

@@ -103,7 +103,7 @@ fn notice_seen(screen: &MultiProgress, rows: &mut BTreeMap<NodeKey, Row>, notice
         }
         Event::StageSkipped { reason, .. } => set(row, "-", text::DIM, &text::paint(text::DIM, clean(reason))),
         Event::StageCancelled { reason, .. } => set(row, "■", text::WARN, &reason.to_string()),
-        Event::BuildStarted | Event::CancelRequested { .. } | Event::BuildEnded { .. } => {}
+        Event::BuildStarted | Event::CancelRequested { .. } | Event::BuildEnded { .. } | Event::Retried { .. } => {}
     }
 }
 

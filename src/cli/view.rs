@@ -157,7 +157,8 @@ fn follow(
         | Event::StageSkipped { .. }
         | Event::StageReused { .. }
         | Event::StageCancelled { .. }
-        | Event::BuildEnded { .. } => false,
+        | Event::BuildEnded { .. }
+        | Event::Retried { .. } => false,
     }
 }
 
@@ -217,6 +218,7 @@ pub fn in_words(notice: &Notice) -> Option<(Option<NodeKey>, String)> {
 fn event_in_words(event: &Event) -> Option<(Option<NodeKey>, String)> {
     let words = match event {
         Event::BuildStarted | Event::BuildEnded { .. } | Event::AttemptLaunched { .. } => return None,
+        Event::Retried { actor, .. } => format!("wanted again by {}", clean(actor)),
         Event::CancelRequested { reason } => reason.to_string(),
         Event::StageSkipped { reason, .. } => format!("skipped: {reason}"),
         Event::StageReused { from, .. } => format!("reused from build {from}"),

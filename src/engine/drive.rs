@@ -357,7 +357,10 @@ impl Driver {
             Ok(Done::Begun(node, attempt, begun, place)) => {
                 self.busy.remove(&node);
                 // A cancellation may have come first.
-                let fresh = matches!(self.state.stages[node], StageStatus::Waiting | StageStatus::Delayed { .. });
+                let fresh = matches!(
+                    self.state.stages[node],
+                    StageStatus::Waiting | StageStatus::Again { .. } | StageStatus::Delayed { .. }
+                );
                 if !fresh {
                     return Ok(());
                 }
@@ -439,7 +442,7 @@ impl Driver {
                     let done = AttemptDone::bare(outcome);
                     self.attempt_ended(node, attempt, done).await?;
                 }
-                StageStatus::Waiting | StageStatus::Delayed { .. } => {
+                StageStatus::Waiting | StageStatus::Again { .. } | StageStatus::Delayed { .. } => {
                     return Err(EngineError::Pipeline(format!("stage `{}` cannot begin: {error}", self.key(node))));
                 }
                 StageStatus::Succeeded { .. }

@@ -20,6 +20,7 @@ pub mod lock;
 pub mod notice;
 pub mod pack;
 pub mod paths;
+pub mod retry;
 pub mod runners;
 pub mod scratch;
 pub mod secrets;

@@ -169,3 +169,13 @@ pub fn of_stage(db: &Connection, build: BuildId, node: &NodeKey) -> Result<Vec<A
     let rows = query.query_map(params![build.0, node.to_string()], row)?;
     rows.map(|row| row?).collect()
 }
+
+/// The number of a node's last attempt; 0 if it had none.
+///
+/// # Errors
+/// The database's.
+pub fn last(db: &Connection, build: BuildId, node: &NodeKey) -> Result<u32, StoreError> {
+    let mut query =
+        db.prepare_cached("SELECT coalesce(max(attempt), 0) FROM attempts WHERE build = ?1 AND node = ?2")?;
+    Ok(query.query_row(params![build.0, node.to_string()], |row| row.get(0))?)
+}

@@ -285,3 +285,13 @@ fn of_pull_request(tx: &Connection, project: &str, number: u64) -> Result<Vec<(B
     let rows = query.query_map(params![project, number], |row| Ok((BuildId(row.get(0)?), row.get(1)?)))?;
     rows.map(|row| Ok(row?)).collect()
 }
+
+/// A build that had ended waits again: what ended it counts no more.
+///
+/// # Errors
+/// The database's.
+pub fn reenter(tx: &Connection, build: BuildId) -> Result<(), StoreError> {
+    tx.prepare_cached("UPDATE builds SET cancel_wanted = NULL, superseded_by = NULL WHERE id = ?1")?
+        .execute([build.0])?;
+    Ok(())
+}

@@ -125,3 +125,13 @@ pub fn of_stage(db: &Connection, build: BuildId, node: &NodeKey) -> Result<Optio
         .optional()?
         .transpose()
 }
+
+/// A result counts no more: its stage runs again.
+///
+/// # Errors
+/// The database's.
+pub fn forget(tx: &Connection, build: BuildId, node: &NodeKey) -> Result<(), StoreError> {
+    tx.prepare_cached("DELETE FROM results WHERE build = ?1 AND node = ?2")?
+        .execute(params![build.0, node.to_string()])?;
+    Ok(())
+}

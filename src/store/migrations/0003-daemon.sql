@@ -16,6 +16,10 @@ CREATE INDEX builds_by_commit ON builds (commit_sha, id DESC);
 CREATE INDEX builds_by_trigger ON builds (trigger) WHERE trigger IS NOT NULL;
 CREATE INDEX builds_by_group ON builds (project, grp, id) WHERE grp IS NOT NULL AND status IN ('queued', 'running');
 
+-- A stage that is run again may make another version.
+DROP INDEX versions_by_stage;
+CREATE INDEX versions_by_stage ON versions (build, node);
+
 CREATE TABLE deliveries (                -- webhook calls, as they came
   id          INTEGER PRIMARY KEY AUTOINCREMENT,
   source      TEXT NOT NULL,             -- github

@@ -13,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::page::{Asked, Body, Listed, Named, Page, Perhaps};
 use super::view::{BuildDetail, BuildView, StageView};
+use crate::build::retry;
 use crate::build::status::CancelReason;
 use crate::engine::notice::Notice;
 use crate::engine::now;
@@ -176,6 +177,54 @@ pub async fn approve(
         .await?;
     app.queue.nudge();
     Ok((StatusCode::ACCEPTED, Json(Accepted { accepted: true })))
+}
+
+/// What is to run again. With nothing said: what did not end well, and what stands behind it.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Again {
+    /// Every stage.
+    #[serde(default)]
+    pub all: bool,
+    /// These stages, and what stands behind them.
+    #[serde(default)]
+    pub stages: Vec<String>,
+}
+
+/// The stages that run again.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Retried {
+    /// Their keys.
+    pub stages: Vec<String>,
+}
+
+/// Runs a build that has ended again, in part or whole: the same build, with new attempts.
+#[utoipa::path(post, path = "/builds/{build}/retry", params(("build" = u64, Path)), request_body = Option<Again>,
+    responses((status = 202, body = Retried), (status = 400, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub async fn retry_build(
+    caller: Caller,
+    State(app): State<App>,
+    Named(id): Named<u64>,
+    Perhaps(again): Perhaps<Again>,
+) -> Answer<(StatusCode, Json<Retried>)> {
+    let id = BuildId(id);
+    allowed(&caller, &app, Scope::Trigger, id).await?;
+    let which = match again.unwrap_or_default() {
+        Again { all: true, stages } if stages.is_empty() => retry::Which::All,
+        Again { all: true, .. } => return Err(Problem::invalid("say `all` or `stages`, not both")),
+        Again { stages, .. } if stages.is_empty() => retry::Which::Failed,
+        Again { stages, .. } => retry::Which::Stages(stages),
+    };
+    let nodes = app.engine.retry(id, which, &caller.name).await?;
+    let stages: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+    let told = stages.join(" ");
+    app.engine
+        .store
+        .write(move |tx| access::audit(tx, &caller.name, "build.retry", &id.to_string(), &told, now()))
+        .await?;
+    app.queue.nudge();
+    Ok((StatusCode::ACCEPTED, Json(Retried { stages })))
 }
 
 /// Where to.

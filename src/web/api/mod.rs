@@ -24,7 +24,7 @@ use super::App;
     security(("token" = [])),
     modifiers(&Token),
     paths(
-        builds::list, builds::show, builds::cancel, builds::approve, builds::move_build, builds::events,
+        builds::list, builds::show, builds::cancel, builds::retry_build, builds::approve, builds::move_build, builds::events,
         logs::lines, logs::raw, logs::search, logs::follow,
         projects::list, projects::show, projects::trigger,
         deliveries::triggers, deliveries::trigger,
@@ -59,6 +59,7 @@ pub fn router() -> Router<App> {
         .route("/builds", get(builds::list))
         .route("/builds/{build}", get(builds::show))
         .route("/builds/{build}/cancel", post(builds::cancel))
+        .route("/builds/{build}/retry", post(builds::retry_build))
         .route("/builds/{build}/approve", post(builds::approve))
         .route("/builds/{build}/move", post(builds::move_build))
         .route("/builds/{build}/events", get(builds::events))

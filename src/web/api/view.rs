@@ -156,7 +156,7 @@ impl StageView {
             StageStatus::Skipped { reason } => (Some(reason.clone()), None),
             StageStatus::Cancelled { reason } => (Some(reason.to_string()), None),
             StageStatus::Reused { from } => (Some(format!("the result of build {from}")), Some(from.0)),
-            StageStatus::Waiting | StageStatus::Delayed { .. } => (waits_for, None),
+            StageStatus::Waiting | StageStatus::Again { .. } | StageStatus::Delayed { .. } => (waits_for, None),
             StageStatus::Running { .. } | StageStatus::Succeeded { .. } => (None, None),
         };
         let (metrics, version) = result.unwrap_or_default();
