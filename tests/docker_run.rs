@@ -196,3 +196,18 @@ async fn a_kept_container_stays_until_gc_and_can_be_entered() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_without_any_file_has_an_empty_workspace() {
+    with_image("nofile", |image| {
+        let place = Place::with(&format!(
+            "stages:\n  bare: {{ image: \"{image}\", run: 'pwd; ls -a; echo made > made.txt', outputs: [made.txt] }}\n"
+        ));
+        let nothing = place.outside("nothing");
+        fs::create_dir(&nothing).unwrap();
+        place.expect(0, &["run", "--source", nothing.to_str().unwrap()]);
+        assert_eq!(place.lines(1, "bare", "stdout"), ["/workspace", ".", ".."]);
+        assert!(place.expect(0, &["artifacts", "list", "1"]).out.contains("made.txt"));
+    })
+    .await;
+}

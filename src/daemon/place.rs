@@ -143,8 +143,7 @@ async fn fetched(mirror: &Mirror, commit: Oid, git_ref: Option<&str>) -> Result<
         };
         match mirror.fetch(&Wanted::Commit(commit), &Control::default()).await {
             Ok(_) => {}
-            // A local repository is read in place: it cannot be out of reach.
-            Err(error) if error.is_transient() && !mirror.remote().url.starts_with('/') => return Err(error.into()),
+            Err(error) if error.is_transient() => return Err(error.into()),
             Err(_) => return Err(gone().into()),
         }
         if !mirror.has(commit).await? {

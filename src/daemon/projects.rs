@@ -40,7 +40,8 @@ impl Project {
         };
         let webhook_secret = read(&settings.webhook_secret, "the webhook's secret");
         let token = read(&settings.token, "the repository's token");
-        let mirror = remote(settings, token).and_then(|remote| Mirror::open(mirrors, remote, Limits::default()));
+        let mirror =
+            remote(settings, token).and_then(|remote| Mirror::open_in_place(mirrors, remote, Limits::default()));
         let mirror = mirror.map_err(|error| problems.push(error.to_string())).ok();
         let problem = (!problems.is_empty()).then(|| problems.join("; "));
         Self {

@@ -162,12 +162,14 @@ pub async fn of_version(engine: &Engine, version: &VersionRow) -> Result<String,
     Ok(engine.artifacts.put_manifest(&manifest).await.map_err(wrong)?.to_string())
 }
 
-/// The workspace of an attempt as a tar.
+/// The workspace of an attempt as a tar; none if nothing lies in it: an upload of nothing takes a container engine as long as
+/// one of a file.
 ///
 /// # Errors
 /// As [`manifest`].
-pub async fn workspace_tar(build: &Build, good: &[usize]) -> Result<TarStream, Halt> {
-    Ok(tar(build, manifest(build, good).await?))
+pub async fn workspace_tar(build: &Build, good: &[usize]) -> Result<Option<TarStream>, Halt> {
+    let manifest = manifest(build, good).await?;
+    Ok((!manifest.files.is_empty()).then(|| tar(build, manifest)))
 }
 
 /// Takes the declared outputs out of a unit that ended well.

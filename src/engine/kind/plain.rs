@@ -63,7 +63,7 @@ async fn run_beside(
     spec.command = command(work.as_ref(), &attempt.nonce);
     local_notes(attempt, &spec);
     let workspace = match attempt.launched_at {
-        None => Some(workspace::workspace_tar(&attempt.cx.build, &attempt.cx.good).await?),
+        None => workspace::workspace_tar(&attempt.cx.build, &attempt.cx.good).await?,
         Some(_) => None,
     };
     let name = spec.name.clone();

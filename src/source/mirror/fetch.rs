@@ -36,6 +36,9 @@ impl Mirror {
     /// # Errors
     /// By what there is to do; see [`MirrorError`].
     pub async fn heads(&self, control: &Control) -> Result<Vec<Head>, MirrorError> {
+        if self.inner.in_place {
+            return self.blocking(control, |inner, _| inner.own_heads()).await;
+        }
         super::heads(&self.inner.remote, &self.inner.limits, control).await
     }
 
@@ -60,11 +63,17 @@ impl Mirror {
 
 impl Inner {
     pub(super) fn has(&self, commit: Oid) -> bool {
-        Repository::open_bare(&self.folder).is_ok_and(|repository| repository.find_commit(commit).is_ok())
+        // What is not there yet is no error.
+        self.folder.exists()
+            && self.with_repository(|repository| Ok(repository.find_commit(commit).is_ok())).unwrap_or(false)
     }
 
     pub(super) fn fetch(&self, wanted: &Wanted, control: &Control) -> Result<Fetched, MirrorError> {
+        if self.in_place {
+            return self.look(wanted);
+        }
         let _lock = Lock::take(&self.folder, control)?;
+        self.close();
         let (repository, remade) = heal::open(&self.folder, &self.remote)?;
         match self.fetch_into(&repository, wanted, control) {
             Ok(fetched) => Ok(Fetched { remade, ..fetched }),
@@ -106,7 +115,7 @@ impl Inner {
         Ok(Fetched { heads, bytes, remade: None })
     }
 
-    fn check_ref(&self, name: &str, heads: &[Head]) -> Result<(), MirrorError> {
+    pub(super) fn check_ref(&self, name: &str, heads: &[Head]) -> Result<(), MirrorError> {
         if !name.starts_with("refs/") || !git2::Reference::is_valid_name(name) {
             let text = format!("`{}` is no name of a ref; it starts with refs/", super::remote::shown(name));
             return Err(MirrorError::Refused(text));

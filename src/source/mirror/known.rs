@@ -34,9 +34,9 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// The cache of a mirror. What cannot be read is left out.
-    pub(super) fn open(folder: &Path) -> Self {
-        let path = folder.join("orchestrator-blobs");
+    /// The cache of a mirror, in this file. What cannot be read is left out.
+    pub(super) fn open(path: &Path) -> Self {
+        let path = path.to_owned();
         let small = fs::metadata(&path).is_ok_and(|meta| meta.len() <= (MOST * RECORD) as u64);
         let bytes = if small { fs::read(&path).unwrap_or_default() } else { Vec::new() };
         let blobs = bytes.chunks_exact(RECORD).filter_map(decode).collect();
@@ -62,6 +62,7 @@ impl Known {
         self.blobs.extend(self.fresh);
         let write = || -> std::io::Result<()> {
             let parent = self.path.parent().unwrap_or(Path::new("."));
+            fs::create_dir_all(parent)?;
             let mut file = tempfile::NamedTempFile::new_in(parent)?;
             let mut bytes = Vec::with_capacity(self.blobs.len() * RECORD);
             for (blob, known) in self.blobs.iter().take(MOST) {

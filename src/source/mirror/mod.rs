@@ -13,6 +13,7 @@ mod fetch;
 mod heal;
 mod history;
 mod hosts;
+mod in_place;
 mod known;
 mod modules;
 mod remote;
@@ -21,8 +22,9 @@ mod tree;
 mod watch;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use git2::Repository;
 use tokio_util::sync::CancellationToken;
 
 pub use error::MirrorError;
@@ -35,6 +37,7 @@ pub use tree::{MirrorTree, TreeOptions};
 pub use watch::{Watch, watch};
 
 use crate::artifact::Caps;
+use remote::Address;
 
 /// What is taken at most from a remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,13 +78,22 @@ pub struct Mirror {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     /// Where all mirrors are, for those of submodules.
     root: PathBuf,
     folder: PathBuf,
     remote: Remote,
     limits: Limits,
+    /// The repository is on this machine, and read where it is: nothing is copied, and nothing in it is ever changed.
+    in_place: bool,
+    /// Opened for reading, until the next one reads: to open it takes longer than most of what is read.
+    opened: Mutex<Option<Repository>>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("folder", &self.folder).field("remote", &self.remote).finish_non_exhaustive()
+    }
 }
 
 impl Mirror {
@@ -92,7 +104,21 @@ impl Mirror {
     pub fn open(root: &Path, remote: Remote, limits: Limits) -> Result<Self, MirrorError> {
         remote.check()?;
         let folder = root.join(remote.folder_name());
-        Ok(Self { inner: Arc::new(Inner { root: root.to_owned(), folder, remote, limits }) })
+        Ok(Self::of(root, folder, remote, limits, false))
+    }
+
+    /// As [`Mirror::open`], but a repository on this machine is read in place.
+    ///
+    /// # Errors
+    /// As [`Mirror::open`].
+    pub fn open_in_place(root: &Path, remote: Remote, limits: Limits) -> Result<Self, MirrorError> {
+        let Address::Local(folder) = remote.check()? else { return Self::open(root, remote, limits) };
+        Ok(Self::of(root, folder, remote, limits, true))
+    }
+
+    fn of(root: &Path, folder: PathBuf, remote: Remote, limits: Limits, in_place: bool) -> Self {
+        let root = root.to_owned();
+        Self { inner: Arc::new(Inner { root, folder, remote, limits, in_place, opened: Mutex::default() }) }
     }
 
     /// The bare repository.

@@ -120,9 +120,8 @@ impl Inner {
             let text = format!("{} was not fetched yet", self.remote.url);
             return Err(MirrorError::NotFound(text));
         }
-        let opened = Repository::open_bare(&self.folder).map_err(|error| self.damaged(&error));
-        let done = opened.and_then(|repository| work(&repository));
-        if let Err(MirrorError::Damaged { .. }) = done {
+        let done = self.with_repository(work);
+        if let (Err(MirrorError::Damaged { .. }), false) = (&done, self.in_place) {
             heal::mark(&self.folder);
         }
         done
@@ -268,7 +267,7 @@ impl Inner {
         control: &Control,
         gathered: &mut Gathered,
     ) -> Result<(), MirrorError> {
-        let mut known = Known::open(&self.folder);
+        let mut known = Known::open(&self.blobs());
         let stored = stored(&found, &known, store)?;
         let odb = repository.odb().map_err(|error| self.damaged(&error))?;
         let mut reader = Blobs {
