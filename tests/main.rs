@@ -6,6 +6,8 @@ mod architecture;
 mod artifacts;
 mod config;
 mod daemon;
+mod daemon_disk;
+mod daemon_forks;
 mod deployment;
 mod docker_run;
 mod docker_runner;
