@@ -9,6 +9,7 @@ mod docker_run;
 mod docker_runner;
 mod harness;
 mod hostile;
+mod hostile_data;
 mod hostile_servers;
 mod images;
 mod kill;
