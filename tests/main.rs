@@ -7,6 +7,7 @@ mod artifacts;
 mod deployment;
 mod docker_run;
 mod docker_runner;
+mod full_disk;
 mod harness;
 mod hostile;
 mod hostile_data;

@@ -233,6 +233,12 @@ pub trait Runner: Send + Sync {
         Ok(Listener::Unit)
     }
 
+    /// Who else than this unit has a port of the machine that units are published on, in words; `None` if nobody, as far as that
+    /// can be seen. Runners that publish nothing need not look.
+    async fn stranger_on(&self, _port: u16, _ours: Option<&UnitName>) -> Result<Option<String>, RunnerError> {
+        Ok(None)
+    }
+
     /// One file or folder of an ended (or running) unit's workspace as a tar; entries start with the path's last part.
     /// `None` if there is no such path. Entries are not to be trusted.
     async fn collect(&self, name: &UnitName, path: &str) -> Result<Option<TarStream>, RunnerError>;

@@ -97,6 +97,10 @@ impl Runner for DockerRunner {
         network::address(self, name, port).await
     }
 
+    async fn stranger_on(&self, port: u16, ours: Option<&UnitName>) -> Result<Option<String>, RunnerError> {
+        network::stranger_on(self, port, ours).await
+    }
+
     async fn collect(&self, name: &UnitName, path: &str) -> Result<Option<TarStream>, RunnerError> {
         archive::collect(self, name, path).await
     }
