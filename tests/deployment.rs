@@ -233,6 +233,8 @@ fn a_server_that_died_is_shown_and_restored() {
     }
     eventually("it is seen to be gone", || live(&place)[0]["health"] == "gone");
     place.expect(0, &["deployments", "restore"]);
+    let printed = place.expect(0, &["deployments", "logs", "players", "-n", "1"]).out;
+    assert_eq!(printed, format!("listening on http://127.0.0.1:{port}\n"));
     in_order(&place, port, "after it was restored");
     clear(&place);
 }

@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use crate::deployment::{clear, free_port, in_order, live};
-use crate::harness::{Place, eventually};
+use crate::harness::{Ended, Place, ended, eventually};
 use crate::images;
 use crate::run::{players, promoting};
 use crate::runner_contract::spec;
@@ -56,7 +56,7 @@ fn an_unchanged_champion_is_deployed_again_through_kill_9() {
 fn in_containers(image: &str, version: u32, port: u16) -> String {
     format!(
         "name: pages
-serve: {{ image: \"{image}\", run: exec httpd -f -p $PORT -h www, port: auto, ready: {{ path: /index.html }}, inputs: [train] }}
+serve: {{ image: \"{image}\", run: 'echo serves {version} with $TOKEN; exec httpd -f -p $PORT -h www', secrets: [TOKEN], port: auto, ready: {{ path: /index.html }}, inputs: [train] }}
 stages:
   train:
     image: \"{image}\"
@@ -92,30 +92,47 @@ async fn a_port_of_another_container_is_refused_by_its_name() {
     runner.remove(&foreign.name).await.unwrap();
 }
 
+/// A command that has the secret.
+fn with_token(place: &Place, code: i32, arguments: &[&str]) -> Ended {
+    let ended = ended(place.command(arguments).env("TOKEN", "hunter2 & co").output().unwrap());
+    assert_eq!(ended.code, code, "{arguments:?}\n{}\n{}", ended.out, ended.err);
+    ended
+}
+
+/// The engine's log has the secret in plain; this program does not show it.
+fn its_output_is_shown_masked(place: &Place) {
+    let shown = with_token(place, 0, &["deployments", "logs", "pages"]);
+    assert_eq!(shown.out, "serves 4 with ***\n");
+    let unmasked = place.expect(2, &["deployments", "logs", "pages"]);
+    assert_eq!(unmasked.out, "");
+    assert!(unmasked.err.contains("secrets TOKEN, which its engine's log does not hide"), "{}", unmasked.err);
+}
+
 fn refused_and_then_not(place: &Place, image: &str, (ours, taken): (u16, u16), foreign: &UnitName) {
     let words = format!("port {taken} is used by the container `{foreign}` (image `");
-    let first = place.expect(1, &["run"]);
+    let first = with_token(place, 1, &["run"]);
     assert!(first.out.contains(&words), "{}", first.out);
     assert!(live(place).is_empty());
 
     place.write("pipeline.yaml", &in_containers(image, 2, ours));
-    place.expect(0, &["run"]);
+    with_token(place, 0, &["run"]);
     let served = live(place);
     assert_eq!((served.len(), &served[0]["port"]), (1, &ours.into()), "{served:#?}");
     // Another version on the taken port: what serves is not touched.
     place.write("pipeline.yaml", &in_containers(image, 3, taken));
-    let third = place.expect(1, &["run"]);
+    let third = with_token(place, 1, &["run"]);
     assert!(third.out.contains(&words), "{}", third.out);
     assert_eq!(live(place)[0]["unit"], served[0]["unit"]);
     // Its own container is no stranger on its own port.
     place.write("pipeline.yaml", &in_containers(image, 4, ours));
-    place.expect(0, &["run"]);
+    with_token(place, 0, &["run"]);
     assert_ne!(live(place)[0]["unit"], served[0]["unit"]);
+    its_output_is_shown_masked(place);
     // A process of this machine is one.
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port();
     place.write("pipeline.yaml", &in_containers(image, 5, port));
-    let fifth = place.expect(1, &["run"]);
+    let fifth = with_token(place, 1, &["run"]);
     assert!(fifth.out.contains(&format!("port {port} is used by `")), "{}", fifth.out);
     place.expect(0, &["deployments", "stop", "pages"]);
     let instance = place.instance();

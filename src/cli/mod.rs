@@ -4,6 +4,7 @@ pub mod args;
 pub mod artifacts;
 pub mod builds;
 pub mod data;
+pub mod deployment_logs;
 pub mod doctor;
 pub mod exit;
 pub mod gc;

@@ -215,6 +215,10 @@ pub trait Runner: Send + Sync {
     /// The output of a started unit again **from its first byte** (running or ended); the caller drops what it has.
     async fn reattach(&self, name: &UnitName) -> Result<Output, RunnerError>;
 
+    /// The newest part of what it has printed until now, together at most so many bytes; works for deployments too, whose oldest
+    /// output is dropped.
+    async fn last_output(&self, name: &UnitName, most: usize) -> Result<Vec<OutputChunk>, RunnerError>;
+
     /// What it is doing now.
     async fn status(&self, name: &UnitName) -> Result<UnitStatus, RunnerError>;
 
