@@ -21,7 +21,7 @@ use crate::runner_contract::{local_runner, spec};
 /// Kills of one test.
 const KILLS: usize = 24;
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -35,12 +35,12 @@ fn two_versions(port: u16) -> Place {
     place
 }
 
-fn live(place: &Place) -> Vec<Value> {
+pub fn live(place: &Place) -> Vec<Value> {
     let rows = place.json(&["deployments", "--json"]);
     rows.as_array().unwrap().iter().filter(|row| row["status"] == "live").cloned().collect()
 }
 
-fn predicts(port: u16) -> bool {
+pub fn predicts(port: u16) -> bool {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     let body = r#"{"a": 70, "b": 3}"#;
     let head = "POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json";
@@ -51,7 +51,7 @@ fn predicts(port: u16) -> bool {
 
 /// One row is live, its unit answers, and it serves the champion.
 #[track_caller]
-fn in_order(place: &Place, port: u16, when: &str) {
+pub fn in_order(place: &Place, port: u16, when: &str) {
     let live = live(place);
     assert_eq!(live.len(), 1, "{when}: {live:#?}");
     assert_eq!(live[0]["health"], "healthy", "{when}: {live:#?}");
@@ -62,7 +62,7 @@ fn in_order(place: &Place, port: u16, when: &str) {
 }
 
 #[track_caller]
-fn clear(place: &Place) {
+pub fn clear(place: &Place) {
     place.expect(0, &["deployments", "stop", "players"]);
     eventually("nothing is left", || place.processes().is_empty());
 }
@@ -233,6 +233,8 @@ fn a_server_that_died_is_shown_and_restored() {
     }
     eventually("it is seen to be gone", || live(&place)[0]["health"] == "gone");
     place.expect(0, &["deployments", "restore"]);
+    let printed = place.expect(0, &["deployments", "logs", "players", "-n", "1"]).out;
+    assert_eq!(printed, format!("listening on http://127.0.0.1:{port}\n"));
     in_order(&place, port, "after it was restored");
     clear(&place);
 }

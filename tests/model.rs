@@ -100,7 +100,7 @@ async fn the_model_server_keeps_its_contract() {
     assert_eq!((status, text.as_str()), (200, "ok\n"));
     let (status, _, text) = server.ask("GET", "/metrics", "").await;
     assert_eq!(status, 200);
-    assert!(text.contains("model_requests_total{path=\"/predict\",status=\"422\"} 3"), "{text}");
+    assert!(text.contains("model_requests_total{path=\"/predict\",status=\"422\"} 4"), "{text}");
     assert!(text.contains("model_predicted_rows_total 204"), "{text}");
     assert_eq!(server.ask("GET", "/nowhere", "").await.0, 404);
     assert_eq!(server.ask("GET", "/predict", "").await.0, 405);
@@ -143,8 +143,8 @@ async fn wrong_rows_are_told(server: &Server) {
     assert!(head.contains("content-type: application/problem+json"), "{head}");
     assert!(answer.contains("the body must be JSON"), "{answer}");
     let nested = "[".repeat(100_000);
-    assert_eq!(server.ask("POST", "/predict", &nested).await.0, 400);
-    let (status, answer) = server.predict(&json!(vec![json!({}); 10_001])).await;
+    assert_eq!(server.ask("POST", "/predict", &nested).await.0, 422);
+    let (status, answer) = server.predict(&json!(vec![json!({"age": 1, "place": "here", MARKUP: 1}); 10_001])).await;
     assert_eq!((status, &answer["title"]), (413, &json!("too many rows")));
 }
 

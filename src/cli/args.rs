@@ -360,6 +360,14 @@ pub enum DeploymentsCommand {
         /// The model
         model: String,
     },
+    /// Show what a model's server printed last; its secrets are hidden
+    Logs {
+        /// The model
+        model: String,
+        /// How many lines
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 200)]
+        lines: usize,
+    },
     /// Start again what should serve and does not, after a reboot or an accident
     Restore {
         /// Only this model [default: all]

@@ -2,6 +2,7 @@
 //!
 //! Standard output is the result (a table, or JSON with `--json`); everything on the way goes to standard error.
 
+mod credentials;
 mod table;
 mod view;
 
@@ -14,6 +15,9 @@ use anyhow::Context;
 use bytes::Bytes;
 use clap::Args;
 use indexmap::IndexMap;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -21,9 +25,11 @@ use crate::load::contract::broken_contract;
 use crate::load::engine::{LoadError, run as run_load};
 use crate::load::plan::{JsonLines, LoadPlan, MAX_JSON_LINES_BYTES, split_json_lines};
 use crate::load::report::{LoadModel, LoadReport, Verdict};
-use crate::load::target::{Target, Trust};
+use crate::load::target::Target;
 use crate::load::threshold::{parse_duration, parse_rate, parse_threshold};
+use crate::load::trust::Trust;
 use crate::load::{checks::CheckResult, html};
+use crate::logs::Quotes;
 use crate::pipeline::types::{Body, Expect, HttpRequest, ScenarioItem, Threshold};
 
 /// Exit codes as documented for all commands.
@@ -46,7 +52,7 @@ const CANCELLED: i32 = 130;
     orchestrator loadtest http://localhost:8000/predict --data '{\"Goals\": 20}' --rate 200/s \\\n      \
     --threshold 'p95<200ms' --threshold 'failure_rate<0.1%' --html report.html")]
 pub struct LoadtestArgs {
-    /// What to load: http or https, with path and query
+    /// What to load: http or https, with path and query; `user:password@` is sent as basic authorization, and never shown
     #[arg(value_name = "URL", value_parser = parse_url)]
     pub url: Url,
 
@@ -106,8 +112,12 @@ pub struct LoadtestArgs {
     #[arg(short, long = "threshold", value_name = "METRIC<LIMIT", value_parser = parse_threshold)]
     pub thresholds: Vec<Threshold>,
 
+    /// File with PEM certificates: believe what these have signed, and these, instead of the system's authorities
+    #[arg(long, value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+
     /// Believe any certificate
-    #[arg(long)]
+    #[arg(long, conflicts_with = "ca_cert")]
     pub insecure: bool,
 
     /// Start load without trying one request first
@@ -145,7 +155,7 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
 /// # Errors
 /// If files cannot be read or written, or the test could not be run at all.
 pub async fn run(args: Box<LoadtestArgs>) -> anyhow::Result<i32> {
-    let plan = make_plan(&args)?;
+    let (plan, quotes) = make_plan(&args)?;
     if let Err(error) = plan.check() {
         anstream::eprintln!("error: {error}");
         return Ok(USAGE);
@@ -153,23 +163,36 @@ pub async fn run(args: Box<LoadtestArgs>) -> anyhow::Result<i32> {
     let cancel = CancellationToken::new();
     let guard = cancel.clone().drop_guard();
     let mut view = view::View::new(&plan, args.json);
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let load = run_load(plan, cancel.clone(), |tick| view.tick(tick));
     tokio::pin!(load);
+    let mut stop = async || {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
     let ended = tokio::select! {
         ended = &mut load => ended,
-        // From here on a second interrupt ends the program in the usual way only if nobody waits for it: so it is waited for.
-        _ = tokio::signal::ctrl_c() => {
+        // From here on a second signal ends the program in the usual way only if nobody waits for it: so it is waited for.
+        () = stop() => {
             cancel.cancel();
             tokio::select! {
                 ended = &mut load => ended,
-                _ = tokio::signal::ctrl_c() => return Ok(CANCELLED),
+                () = stop() => return Ok(CANCELLED),
             }
         }
     };
     drop(guard);
     match ended {
-        Ok(report) => finish(&args, &report),
-        Err(LoadError::Contract(results)) => refuse(&args, &results),
+        Ok(mut report) => {
+            credentials::hide(&mut report, &quotes);
+            finish(&args, &report)
+        }
+        Err(LoadError::Contract(mut results)) => {
+            credentials::hide_checks(&mut results, &quotes);
+            refuse(&args, &results)
+        }
         Err(error @ (LoadError::Plan(_) | LoadError::Request { .. })) => {
             anstream::eprintln!("error: {error}");
             Ok(USAGE)
@@ -178,36 +201,44 @@ pub async fn run(args: Box<LoadtestArgs>) -> anyhow::Result<i32> {
     }
 }
 
-fn make_plan(args: &LoadtestArgs) -> anyhow::Result<LoadPlan> {
+/// What is to be done, and what of it must not be shown.
+fn make_plan(args: &LoadtestArgs) -> anyhow::Result<(LoadPlan, Quotes)> {
     let mut json_lines = JsonLines::new();
     let body = body(args, &mut json_lines)?;
     let method = args.method.clone().map_or_else(
         || if matches!(body, Body::None) { "GET".to_owned() } else { "POST".to_owned() },
         |method| method.to_ascii_uppercase(),
     );
-    let mut base = args.url.clone();
+    let (mut base, login) = credentials::split(&args.url)?;
     base.set_path("");
     base.set_query(None);
     base.set_fragment(None);
     let query = args.url.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let request = HttpRequest {
-        method: method.clone(),
-        path: format!("{}{query}", args.url.path()),
-        headers: headers(args),
-        body,
-    };
+    let mut headers = headers(args);
+    if let Some(login) = &login
+        && !headers.keys().any(|name| name.eq_ignore_ascii_case("authorization"))
+    {
+        headers.insert("authorization".to_owned(), login.header());
+    }
+    let quotes = credentials::quotes(login.as_ref(), headers.iter());
+    let path = format!("{}{query}", args.url.path());
+    let request = HttpRequest { method: method.clone(), path, headers, body };
     let scenario = vec![ScenarioItem {
         name: format!("{method} {}", args.url.path()),
         request,
         weight: 1,
         expect: Expect { status: args.expect_status, ..Expect::default() },
     }];
-    let trust = if args.insecure { Trust::Anyone } else { Trust::System };
+    let trust = match &args.ca_cert {
+        Some(path) => Trust::Only(certificates(path)?),
+        None if args.insecure => Trust::Anyone,
+        None => Trust::System,
+    };
     let model = match args.rate {
         Some(per_second) => LoadModel::Open { per_second, max_in_flight: args.max_in_flight },
         None => LoadModel::Closed { users: args.users },
     };
-    Ok(LoadPlan {
+    let plan = LoadPlan {
         target: Target { trust, ..Target::new(base) },
         scenario,
         json_lines,
@@ -221,7 +252,17 @@ fn make_plan(args: &LoadtestArgs) -> anyhow::Result<LoadPlan> {
         contract: !args.no_contract,
         threads: args.threads,
         seed: 0,
-    })
+    };
+    Ok((plan, quotes))
+}
+
+fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let shown = path.display();
+    let text = read_file(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let found = found.map_err(|error| anyhow::anyhow!("`{shown}` is not a file of PEM certificates: {error}"))?;
+    anyhow::ensure!(!found.is_empty(), "`{shown}` holds no PEM certificate (`-----BEGIN CERTIFICATE-----`)");
+    Ok(found)
 }
 
 /// What was given, and that JSON is JSON.

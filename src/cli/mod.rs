@@ -5,6 +5,7 @@ pub mod artifacts;
 pub mod builds;
 pub mod config;
 pub mod data;
+pub mod deployment_logs;
 pub mod doctor;
 pub mod exit;
 pub mod gc;

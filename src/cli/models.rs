@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::args::{DeploymentsArgs, DeploymentsCommand, ModelsArgs, ModelsCommand, PromoteArgs, RollbackArgs};
 use super::exit::{self, Usage};
 use super::run::actor;
-use super::{data, text};
+use super::{data, deployment_logs, text};
 use crate::deploy::{self, Author, DeploySpec, Deployer, Health};
 use crate::engine::deployments::{self as of, Right};
 use crate::engine::{Engine, now, workspace};
@@ -295,13 +295,14 @@ struct Listed {
     health: Option<Health>,
 }
 
-/// Lists deployments, stops one, or starts again those whose server is gone.
+/// Lists deployments, shows what one printed, stops one, or starts again those whose server is gone.
 ///
 /// # Errors
 /// The database's, or the runner's.
 pub async fn deployments(data: Option<&Path>, args: DeploymentsArgs) -> anyhow::Result<i32> {
     let engine = data::open(data).await?;
     match args.command {
+        Some(DeploymentsCommand::Logs { model, lines }) => return deployment_logs::show(&engine, &model, lines).await,
         Some(DeploymentsCommand::Stop { model }) => return stop(&engine, &model).await,
         Some(DeploymentsCommand::Restore { model }) => return restore(&engine, model.as_deref()).await,
         None => {}

@@ -198,7 +198,7 @@ impl Deployer {
             return Err(DeployError::PortTaken { port, user });
         }
         let holder = if self.status(new).await? == UnitStatus::Running { Some(new) } else { old };
-        self.no_stranger(port, self.runner(new).await?.containers(), holder).await
+        self.no_stranger(new, holder).await
     }
 
     async fn still_serves(&self, old: Option<&DeploymentRow>) -> bool {

@@ -34,43 +34,39 @@ pub enum Health {
 }
 
 impl Deployer {
-    /// The old one stops, the new one takes the port. The error says what was seen.
+    /// The old one stops, the new one takes the port. The error says what was seen. What can fail without the port (a full disk, an
+    /// image that is gone) does so while the old one still serves.
     pub(super) async fn exchange(&self, old: &DeploymentRow, new: &DeploymentRow) -> Result<(), String> {
+        let status = self.prepare(new).await?;
         self.remove(old).await.map_err(|error| format!("version {} cannot be stopped: {error}", old.version))?;
         let runner = self.runner(new).await.map_err(|error| error.to_string())?;
-        let running =
-            runner.status(&UnitName(new.unit.clone())).await.is_ok_and(|status| status == UnitStatus::Running);
-        if !runner.containers() && !running {
+        if !runner.containers() && status != UnitStatus::Running {
             free(new.port).await?;
         }
-        self.start(new).await
+        self.launch(new, status).await
     }
 
-    /// Nobody but this deployment listens on the port. A container engine gives a port to one container alone, and may run on
-    /// another machine, so there is nothing to look at.
+    /// Nobody but this deployment (`holder`) has the port.
     pub(super) async fn no_stranger(
         &self,
-        port: u16,
-        containers: bool,
+        new: &DeploymentRow,
         holder: Option<&DeploymentRow>,
     ) -> Result<(), DeployError> {
-        if containers {
-            return Ok(());
-        }
-        let user = match holder.filter(|holder| holder.port == port) {
+        let port = new.port;
+        let runner = self.runner(new).await?;
+        let holder = match holder.filter(|holder| holder.port == port) {
+            Some(holder) if self.status(holder).await? == UnitStatus::Running => Some(holder),
+            Some(_) | None => None,
+        };
+        let user = match holder {
             Some(holder) => {
-                let runner = self.runner(holder).await?;
-                let name = UnitName(holder.unit.clone());
-                match runner.status(&name).await? {
-                    UnitStatus::Running => match runner.listener(&name, port).await? {
-                        Listener::Stranger(user) => Some(user),
-                        Listener::Nobody | Listener::Unit => None,
-                    },
-                    UnitStatus::Absent | UnitStatus::Created | UnitStatus::Exited(_) | UnitStatus::Lost => {
-                        ports::user_of(port)
-                    }
+                let (runner, name) = (self.runner(holder).await?, UnitName(holder.unit.clone()));
+                match runner.listener(&name, port).await? {
+                    Listener::Stranger(user) => Some(user),
+                    Listener::Nobody | Listener::Unit => runner.stranger_on(port, Some(&name)).await?,
                 }
             }
+            None if runner.containers() => runner.stranger_on(port, None).await?,
             None => ports::user_of(port),
         };
         user.map_or(Ok(()), |user| Err(DeployError::PortTaken { port, user }))
@@ -78,17 +74,31 @@ impl Deployer {
 
     /// Starts a deployment's unit if it does not run, and waits until it answers on its port. The error says what was seen.
     pub(super) async fn start(&self, row: &DeploymentRow) -> Result<(), String> {
+        let status = self.prepare(row).await?;
+        self.launch(row, status).await
+    }
+
+    /// Makes a deployment's unit if it does not run; what it is then: running or created.
+    async fn prepare(&self, row: &DeploymentRow) -> Result<UnitStatus, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
-        let spec: DeploySpec = serde_json::from_value(row.spec.clone()).map_err(|error| text(&error))?;
+        let (spec, runner) = (spec(row)?, self.runner(row).await.map_err(|error| text(&error))?);
         let name = UnitName(row.unit.clone());
-        let runner = self.runner(row).await.map_err(|error| text(&error))?;
         let status = runner.status(&name).await.map_err(|error| text(&error))?;
-        if status != UnitStatus::Running {
-            runner.remove(&name).await.map_err(|error| text(&error))?;
-            let unit = self.unit(row, &spec, runner.as_ref());
-            let workspace = self.workspace(&spec).await?;
-            runner.create(&unit, Some(workspace)).await.map_err(|error| text(&error))?;
-            let output = runner.start(&name).await.map_err(|error| text(&error))?;
+        if status == UnitStatus::Running {
+            return Ok(status);
+        }
+        runner.remove(&name).await.map_err(|error| text(&error))?;
+        let unit = self.unit(row, &spec, runner.as_ref());
+        let workspace = self.workspace(&spec).await?;
+        runner.create(&unit, Some(workspace)).await.map_err(|error| text(&error))?;
+        Ok(UnitStatus::Created)
+    }
+
+    /// Starts what was prepared, and waits until it answers.
+    async fn launch(&self, row: &DeploymentRow, prepared: UnitStatus) -> Result<(), String> {
+        let (spec, runner) = (spec(row)?, self.runner(row).await.map_err(|error| error.to_string())?);
+        if prepared != UnitStatus::Running {
+            let output = runner.start(&UnitName(row.unit.clone())).await.map_err(|error| error.to_string())?;
             // A deployment outlives this process; its output stays with its runner.
             drop(output);
         }
@@ -151,6 +161,10 @@ impl Deployer {
             Look::Stranger(user) => Health::WrongOwner(format!("port {} is used by {user}", row.port)),
         }
     }
+}
+
+fn spec(row: &DeploymentRow) -> Result<DeploySpec, String> {
+    serde_json::from_value(row.spec.clone()).map_err(|error| error.to_string())
 }
 
 enum Look {

@@ -89,7 +89,7 @@ impl Deployer {
             return Ok(false);
         }
         self.check_secrets(&live)?;
-        self.no_stranger(live.port, self.runner(&live).await?.containers(), None).await?;
+        self.no_stranger(&live, None).await?;
         match self.start(&live).await {
             Ok(()) => Ok(true),
             Err(why) => {
@@ -177,10 +177,16 @@ impl Deployer {
     {
         let part = std::sync::Arc::new(part);
         let until = tokio::time::Instant::now() + PATIENCE;
+        let mut told = false;
         loop {
             let part = std::sync::Arc::clone(&part);
             match self.store.write(move |tx| part(tx)).await {
-                Err(StoreError::Full | StoreError::Busy) if tokio::time::Instant::now() < until => {
+                Err(error @ (StoreError::Full | StoreError::Busy)) if tokio::time::Instant::now() < until => {
+                    if !told {
+                        let patience = PATIENCE.as_secs();
+                        tracing::error!("cannot store what serves now: {error}; trying again for {patience} s");
+                        told = true;
+                    }
                     tokio::time::sleep(RETRY).await;
                 }
                 done => return Ok(done?),

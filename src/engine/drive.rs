@@ -147,6 +147,8 @@ struct Driver {
     /// Nodes with a task: it can be stopped by the channel, or (before the attempt exists) aborted.
     busy: HashMap<usize, (watch::Sender<Stop>, AbortHandle, bool)>,
     launches: (mpsc::Sender<Launch>, mpsc::Receiver<Launch>),
+    /// The most severe cancellation asked for.
+    cancel: watch::Receiver<Option<CancelReason>>,
 }
 
 impl Engine {
@@ -185,6 +187,7 @@ impl Engine {
             tidying: JoinSet::new(),
             busy: HashMap::new(),
             launches: mpsc::channel(MESSAGES),
+            cancel: drive.cancel.clone(),
         };
         // A cancellation that is there already is known before anything is taken up.
         let wish = *drive.cancel.borrow_and_update();
@@ -456,7 +459,7 @@ impl Driver {
     }
 
     /// Makes events durable with all that belongs to them and follows from them, then changes the state in memory and tells. A
-    /// full disk or a busy database is waited out.
+    /// full disk or a busy database is waited out, unless the build is killed.
     async fn commit(&mut self, events: Vec<Event>, also: Also) -> Result<(), EngineError> {
         let at = now();
         let plan = &self.build.expanded.plan;
@@ -480,6 +483,12 @@ impl Driver {
             });
             match written.await {
                 Ok(()) => break,
+                // The world then is as if this process had been killed, and is taken up in the same way.
+                Err(error @ (StoreError::Full | StoreError::Busy))
+                    if *self.cancel.borrow() >= Some(CancelReason::Kill) =>
+                {
+                    return Err(EngineError::Unstored { build: self.build.id, error });
+                }
                 Err(error @ (StoreError::Full | StoreError::Busy)) => {
                     let text = format!("cannot store what happened: {error}; trying again");
                     tell(&self.build.notices, Notice::Waiting { text });

@@ -67,6 +67,14 @@ pub enum EngineError {
     /// Another process drives this build.
     #[error("build {0} is being run by another process")]
     Taken(crate::ids::BuildId),
+    /// The build was killed while nothing could be stored.
+    #[error("{error}; {build} stays interrupted: `orchestrator run --resume {}` goes on with it", build.0)]
+    Unstored {
+        /// Which.
+        build: crate::ids::BuildId,
+        /// Why not.
+        error: StoreError,
+    },
     /// A folder or file of the data folder.
     #[error("{what}: {source}")]
     Io {

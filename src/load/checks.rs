@@ -111,6 +111,11 @@ pub(super) async fn try_once(target: &Target, endpoint: &Endpoint, single: Singl
             result.headers.clone_from(&reply.headers);
             let answer = Answer { status: reply.status, headers: reply.headers, body: &reply.body, latency };
             result.failures = evaluate(single.expect, &answer);
+            if !result.failures.is_empty() && (300..400).contains(&answer.status) {
+                result
+                    .failures
+                    .push("redirects are not followed: ask for the address that the answer names".to_owned());
+            }
         }
     }
     result.passed = result.failures.is_empty();
@@ -123,8 +128,12 @@ async fn exchange_once(endpoint: &Endpoint, ask: Ask<'_>) -> Result<Reply, Excha
     Ok(reply)
 }
 
-/// The first 4 KiB as text; what is not UTF-8 is shown as such.
+/// The first 4 KiB as text; what is not UTF-8 is shown as such. Bytes that are no text (compressed, an image)
+/// are not shown.
 pub(super) fn excerpt(bytes: &[u8]) -> String {
+    if is_binary(&bytes[..bytes.len().min(BODY_EXCERPT)]) {
+        return "(no text)".to_owned();
+    }
     let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(BODY_EXCERPT)]).into_owned();
     if bytes.len() > BODY_EXCERPT {
         // The cut may have gone through a character.
@@ -203,6 +212,16 @@ fn harmless(text: &str) -> String {
     out
 }
 
+/// Whether more than a tenth is neither text nor white space.
+fn is_binary(bytes: &[u8]) -> bool {
+    let strange = |c: char| c == '\u{fffd}' || (c.is_control() && !c.is_ascii_whitespace() && c != '\u{1b}');
+    let count: usize = bytes
+        .utf8_chunks()
+        .map(|chunk| chunk.valid().chars().filter(|c| strange(*c)).count() + chunk.invalid().len())
+        .sum();
+    count * 10 > bytes.len()
+}
+
 /// An expectation, a line a part.
 fn describe(expect: &Expect) -> Vec<String> {
     let mut lines = vec![format!("status {}", expect.status.map_or_else(|| "2xx".to_owned(), |s| s.to_string()))];
@@ -237,6 +256,8 @@ mod tests {
     #[test]
     fn excerpts_do_not_cut_characters() {
         assert_eq!(excerpt(b"abc"), "abc");
+        assert_eq!(excerpt("gr\u{fc}n \u{1b}[1m".as_bytes()), "gr\u{fc}n \u{1b}[1m");
+        assert_eq!(excerpt(b"\x1f\x8b\x08\0\0\0\0\0\x02\xffK"), "(no text)");
         let long = format!("{}é", "a".repeat(BODY_EXCERPT - 1));
         assert_eq!(excerpt(long.as_bytes()), format!("{}…", "a".repeat(BODY_EXCERPT - 1)));
     }

@@ -90,25 +90,20 @@ pub async fn run(
 ) -> Result<LoadReport, LoadError> {
     plan.check()?;
     let items = prepare(&plan)?;
-    let endpoint = Endpoint::resolve(&plan.target).await?;
     let mut report = empty_report(&plan);
+    let endpoint = tokio::select! {
+        endpoint = Endpoint::resolve(&plan.target) => endpoint?,
+        () = cancel.cancelled() => return Ok(stopped(report, &plan)),
+    };
     if plan.contract {
         let contract =
             Contract { scenario: &plan.scenario, json_lines: &plan.json_lines, timeout: plan.request_timeout };
         let results = tokio::select! {
             results = check_contract(&plan.target, &endpoint, contract) => results?,
-            () = cancel.cancelled() => {
-                report.cancelled = true;
-                Vec::new()
-            }
+            () = cancel.cancelled() => return Ok(stopped(report, &plan)),
         };
         if failed(&results) > 0 {
             return Err(LoadError::Contract(results));
-        }
-        if report.cancelled {
-            report.ended = wall_clock();
-            judge(&mut report, Gates { total: &[], by_name: &plan.request_thresholds });
-            return Ok(report);
         }
         report.contract = results.into_iter().map(shortened).collect();
     }
@@ -127,6 +122,14 @@ pub async fn run(
     let end = generate(&shared, &cancel, &mut on_tick).await?;
     report.cancelled = cancel.is_cancelled() && end.ended < shared.timeline.end;
     Ok(complete(report, &plan, end, threads))
+}
+
+/// The report of a test that was stopped before any load.
+fn stopped(mut report: LoadReport, plan: &LoadPlan) -> LoadReport {
+    report.cancelled = true;
+    report.ended = wall_clock();
+    judge(&mut report, Gates { total: &[], by_name: &plan.request_thresholds });
+    report
 }
 
 /// A passed contract check is kept without the bytes.

@@ -9,8 +9,10 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::load::response::{Chunks, Framing, Piece, ResponseError, parse_head};
+use crate::load::measure::normalise;
+use crate::load::response::{Chunks, Framing, Head, MAX_INTERIM, Piece, ResponseError, parse_head};
 use crate::load::target::{Endpoint, Stream};
+use crate::load::trust::handshake_problem;
 
 /// Longest body that is read, in bytes.
 pub const MAX_BODY: u64 = 64 * 1024 * 1024;
@@ -38,12 +40,18 @@ pub enum ExchangeError {
     /// Any other trouble with connecting.
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
-    /// The certificate or the handshake.
+    /// The certificate or the handshake, in words.
     #[error("TLS failed: {0}")]
-    Tls(#[source] io::Error),
+    Tls(String),
     /// Closed before any byte of the answer.
     #[error("the server closed the connection before it answered")]
     Closed,
+    /// As [`ExchangeError::Closed`], on a connection that had carried an answer and was to be kept.
+    #[error(
+        "the server closed a connection that it had kept open, just when the next request was sent: it should say \
+         `connection: close`, or keep idle connections longer"
+    )]
+    ClosedKept,
     /// Closed within the answer.
     #[error("the server closed the connection in the middle of its answer")]
     ClosedEarly,
@@ -76,7 +84,7 @@ impl ExchangeError {
     pub fn from_tls(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => ExchangeError::Closed,
-            _ => ExchangeError::Tls(error),
+            _ => ExchangeError::Tls(handshake_problem(&error)),
         }
     }
 
@@ -89,6 +97,24 @@ impl ExchangeError {
         }
     }
 
+    /// The message that failures are grouped by: alike for like failures. Only words of others can differ in their digits.
+    pub fn grouped(&self) -> String {
+        match self {
+            ExchangeError::Response(ResponseError::Coding(_)) | ExchangeError::Tls(_) => normalise(&self.to_string()),
+            ExchangeError::Refused
+            | ExchangeError::ConnectTimeout
+            | ExchangeError::Exhausted(_)
+            | ExchangeError::Connect(_)
+            | ExchangeError::Closed
+            | ExchangeError::ClosedKept
+            | ExchangeError::ClosedEarly
+            | ExchangeError::Broken(_)
+            | ExchangeError::Response(_)
+            | ExchangeError::TooLong
+            | ExchangeError::Timeout(_) => self.to_string(),
+        }
+    }
+
     /// A few words that failures are grouped by.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -98,6 +124,7 @@ impl ExchangeError {
             ExchangeError::Connect(_) => "cannot connect",
             ExchangeError::Tls(_) => "tls",
             ExchangeError::Closed => "connection closed",
+            ExchangeError::ClosedKept => "kept connection closed",
             ExchangeError::ClosedEarly => "connection closed early",
             ExchangeError::Broken(_) => "connection broken",
             ExchangeError::Response(_) => "invalid answer",
@@ -166,6 +193,8 @@ pub struct Connection {
     /// What of the buffer is used up.
     start: usize,
     reusable: bool,
+    /// Whether it has carried a whole answer.
+    used: bool,
 }
 
 impl Connection {
@@ -175,7 +204,7 @@ impl Connection {
     /// See [`Endpoint::connect`].
     pub async fn open(endpoint: &Endpoint) -> Result<Self, ExchangeError> {
         let stream = endpoint.connect().await?;
-        Ok(Self { stream, buffer: Vec::with_capacity(READ_SIZE), start: 0, reusable: true })
+        Ok(Self { stream, buffer: Vec::with_capacity(READ_SIZE), start: 0, reusable: true, used: false })
     }
 
     /// Whether another request may be sent: the last answer was whole and said so, and the server has neither closed the
@@ -191,6 +220,15 @@ impl Connection {
     /// # Errors
     /// [`ExchangeError`] if there is no whole, valid answer.
     pub async fn exchange(&mut self, ask: Ask<'_>, reply: &mut Reply) -> Result<(), ExchangeError> {
+        self.exchange_once(ask, reply).await.map_err(|error| match error {
+            ExchangeError::Closed if self.used => ExchangeError::ClosedKept,
+            other => other,
+        })?;
+        self.used = true;
+        Ok(())
+    }
+
+    async fn exchange_once(&mut self, ask: Ask<'_>, reply: &mut Reply) -> Result<(), ExchangeError> {
         self.reusable = false;
         reply.headers.clear();
         reply.body.clear();
@@ -220,12 +258,9 @@ impl Connection {
         }
     }
 
-    async fn read_head(
-        &mut self,
-        ask: Ask<'_>,
-        reply: &mut Reply,
-    ) -> Result<crate::load::response::Head, ExchangeError> {
+    async fn read_head(&mut self, ask: Ask<'_>, reply: &mut Reply) -> Result<Head, ExchangeError> {
         let mut answered = false;
+        let mut interim = 0;
         loop {
             if self.start < self.buffer.len() {
                 let headers = ask.keep.headers.then_some(&mut reply.headers);
@@ -235,6 +270,10 @@ impl Connection {
                         return Ok(head);
                     }
                     // An interim answer (100, 103): the real one follows.
+                    interim += 1;
+                    if interim > MAX_INTERIM {
+                        return Err(ResponseError::Interim.into());
+                    }
                     continue;
                 }
             }
@@ -247,10 +286,9 @@ impl Connection {
 
     /// Reads more; 0 at the end.
     async fn fill(&mut self, answered: bool) -> Result<usize, ExchangeError> {
-        if self.start == self.buffer.len() {
-            self.buffer.clear();
-            self.start = 0;
-        }
+        // What is used up makes room: a head that is cut again and again must not make the buffer grow.
+        self.buffer.drain(..self.start);
+        self.start = 0;
         self.buffer.reserve(READ_SIZE / 2);
         self.stream.read_buf(&mut self.buffer).await.map_err(|error| ExchangeError::from_io(error, answered))
     }

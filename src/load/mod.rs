@@ -31,6 +31,7 @@ mod svg;
 pub mod target;
 pub mod threshold;
 pub mod tool;
+pub mod trust;
 mod usage;
 pub mod verdict;
 mod worker;

@@ -11,6 +11,9 @@ pub const MAX_HEAD: usize = 64 * 1024;
 /// Most header lines.
 const MAX_HEADERS: usize = 256;
 
+/// Most interim answers (1xx) to one request.
+pub const MAX_INTERIM: usize = 64;
+
 /// Header lines that are parsed without allocation.
 const USUAL_HEADERS: usize = 32;
 
@@ -32,6 +35,12 @@ pub enum ResponseError {
     /// A coding that cannot be framed.
     #[error("the answer's transfer-encoding `{0}` is not supported")]
     Coding(String),
+    /// TLS where plain HTTP was asked for.
+    #[error("the server speaks TLS, not plain HTTP: try https://")]
+    Secure,
+    /// Interim answers without end.
+    #[error("more than {MAX_INTERIM} interim answers (1xx) came before the real one")]
+    Interim,
     /// We never asked for it.
     #[error("the server switched protocols without being asked")]
     Switched,
@@ -72,6 +81,10 @@ pub fn parse_head(
     to_head: bool,
     headers: Option<&mut Vec<(String, String)>>,
 ) -> Result<Option<Head>, ResponseError> {
+    // How an alert (to our plain request) and a handshake of TLS begin.
+    if matches!(bytes, [0x15 | 0x16, 0x03, ..]) {
+        return Err(ResponseError::Secure);
+    }
     let mut usual = [httparse::EMPTY_HEADER; USUAL_HEADERS];
     let mut response = httparse::Response::new(&mut usual);
     match response.parse(bytes) {
@@ -304,6 +317,7 @@ mod tests {
         check("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", ResponseError::Coding("gzip".to_owned()));
         check("HTTP/1.1 101 Switching Protocols\r\n\r\n", ResponseError::Switched);
         assert!(matches!(head("SSH-2.0-OpenSSH\r\n\r\n"), Err(ResponseError::Head(_))));
+        check("\u{15}\u{3}\u{1}\0\u{2}", ResponseError::Secure);
         let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(MAX_HEAD));
         assert_eq!(head(&endless), Err(ResponseError::HeadTooLong));
         let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(MAX_HEADERS + 1));

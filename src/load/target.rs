@@ -12,13 +12,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::ServerName;
 use url::Url;
 
 use crate::load::http::ExchangeError;
-use crate::load::insecure::AnyCertificate;
+use crate::load::trust::Trust;
 
 /// Time to connect, TLS included, unless said otherwise.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,18 +34,6 @@ pub struct Target {
     pub connect_timeout: Duration,
     /// Whose certificates are believed.
     pub trust: Trust,
-}
-
-/// Whose certificates are believed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Trust {
-    /// The system's authorities.
-    #[default]
-    System,
-    /// These only (DER).
-    Only(Vec<CertificateDer<'static>>),
-    /// Anybody's: the server is not authenticated at all.
-    Anyone,
 }
 
 impl Target {
@@ -75,7 +63,7 @@ pub enum TargetError {
     },
     /// Nobody to believe.
     #[error(
-        "this machine has no usable certificate authorities: install ca-certificates, or switch certificate checks off"
+        "there is no usable certificate authority: install ca-certificates, or name a file with PEM certificates (--ca-cert)"
     )]
     Roots,
     /// The TLS library refused our settings.
@@ -166,30 +154,16 @@ fn connector(target: &Target) -> Result<(TlsConnector, ServerName<'static>), Tar
     let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(bare).map_err(|_| TargetError::Host(target.base.clone()))?;
     let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let verifier = target.trust.verifier(&provider)?;
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(TargetError::Tls)?;
-    let mut config = match &target.trust {
-        Trust::Anyone => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate::new(&provider)))
-            .with_no_client_auth(),
-        Trust::System | Trust::Only(_) => builder.with_root_certificates(roots(&target.trust)?).with_no_client_auth(),
-    };
+        .map_err(TargetError::Tls)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
     // We speak HTTP/1.1 only; said, so that a server that prefers HTTP/2 does not start it.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok((TlsConnector::from(Arc::new(config)), name))
-}
-
-fn roots(trust: &Trust) -> Result<RootCertStore, TargetError> {
-    let mut store = RootCertStore::empty();
-    match trust {
-        Trust::Only(certificates) => store.add_parsable_certificates(certificates.iter().cloned()),
-        Trust::System | Trust::Anyone => {
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)
-        }
-    };
-    if store.is_empty() { Err(TargetError::Roots) } else { Ok(store) }
 }
 
 /// A connection's bytes.

@@ -400,7 +400,7 @@ impl Session {
             Err(error) => {
                 self.connection = None;
                 let mut recorder = thread.recorder.borrow_mut();
-                recorder.failed(timing, error.kind(), &normalise(&error.to_string()), &|| Some(error.to_string()));
+                recorder.failed(timing, error.kind(), &error.grouped(), &|| Some(error.to_string()));
                 if matches!(error, ExchangeError::Exhausted(_)) {
                     recorder.own_failure();
                 }
@@ -429,7 +429,7 @@ impl Session {
         };
         let body = &reply.body[..reply.body.len().min(EXAMPLE)];
         let (kind, message) = if first.starts_with("status") {
-            let body = normalise(&String::from_utf8_lossy(body));
+            let body = normalise(&excerpt(body));
             (format!("status {}", reply.status), if body.is_empty() { "(empty body)".to_owned() } else { body })
         } else {
             ("unexpected answer".to_owned(), normalise(&failures.join("; ")))
@@ -456,6 +456,10 @@ impl Deadline {
         poll_fn(|cx| {
             if let Poll::Ready(value) = future.as_mut().poll(cx) {
                 return Poll::Ready(Some(value));
+            }
+            // A server that sends without end leaves the timer no turn: the runtime grants a task only so much at once.
+            if Instant::now() >= until {
+                return Poll::Ready(None);
             }
             // The timer is never set later than the running request's limit: limits only grow.
             while self.sleep.as_mut().poll(cx).is_ready() {

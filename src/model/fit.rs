@@ -72,8 +72,11 @@ pub fn fit(x: Array2<f64>, truth: &Truth, settings: &Settings, seed: u64) -> Res
     Ok(fitted)
 }
 
+/// Where to look if numbers did not work out.
+const SUSPECTS: &str = "look for columns that are nearly copies of each other, or of very large numbers";
+
 fn failed(algorithm: &str, error: &dyn std::fmt::Display) -> TrainError {
-    TrainError::Fit(format!("`{algorithm}` found no solution: {error}"))
+    TrainError::Fit(format!("`{algorithm}` found no solution ({error}); {SUSPECTS}"))
 }
 
 fn check_finite(fitted: &Fitted) -> Result<(), TrainError> {
@@ -93,8 +96,8 @@ fn check_finite(fitted: &Fitted) -> Result<(), TrainError> {
         // Made of means and shares of finite numbers.
         Fitted::Trees { .. } | Fitted::Knn { .. } => true,
     };
-    let words = "what was learned is not of finite numbers (NaN); look for columns that are nearly copies of each other, or of very large numbers";
-    if sound { Ok(()) } else { Err(TrainError::Fit(words.to_owned())) }
+    let failed = || TrainError::Fit(format!("what was learned is not of finite numbers (NaN); {SUSPECTS}"));
+    if sound { Ok(()) } else { Err(failed()) }
 }
 
 fn linear(x: Array2<f64>, numbers: &[f64]) -> Result<Fitted, TrainError> {

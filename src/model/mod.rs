@@ -14,6 +14,7 @@ mod page;
 mod params;
 pub mod predict;
 mod prepare;
+pub mod rows;
 pub mod saved;
 pub mod score;
 pub mod server;

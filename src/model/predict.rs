@@ -10,6 +10,9 @@ use crate::model::encode::{Feature, FeatureKind};
 use crate::model::saved::{Model, ModelError, ModelTask};
 use crate::model::table::{Cell, Column};
 
+/// Names that a message lists; there are fields with all of them.
+const MOST_NAMED: usize = 20;
+
 /// A model that answers.
 #[derive(Debug)]
 pub struct Predictor {
@@ -41,7 +44,9 @@ pub struct RowError {
     pub missing: Vec<String>,
     /// Names that are no columns.
     pub unknown: Vec<String>,
-    /// Columns whose values are of the wrong type, in words.
+    /// Names that are there more than once.
+    pub duplicate: Vec<String>,
+    /// Columns whose values are of the wrong type, or too large, in words.
     pub wrong: Vec<WrongValue>,
 }
 
@@ -68,6 +73,15 @@ pub enum Output {
     },
     /// The number.
     Number(f64),
+}
+
+impl Output {
+    fn is_finite(&self) -> bool {
+        match self {
+            Output::Classes { probabilities, .. } => probabilities.iter().all(|probability| probability.is_finite()),
+            Output::Number(number) => number.is_finite(),
+        }
+    }
 }
 
 impl Predictor {
@@ -109,7 +123,28 @@ impl Predictor {
             }
         }
         error.unknown.extend(row.keys().filter(|name| !self.known.contains(*name)).cloned());
-        if error == RowError::default() { Ok(self.told(self.output(&numbers))) } else { Err(error) }
+        if error != RowError::default() {
+            return Err(error);
+        }
+        let output = self.output(&numbers);
+        if output.is_finite() {
+            return Ok(self.told(output));
+        }
+        error.wrong.extend(self.farthest(row));
+        Err(error)
+    }
+
+    /// The value farthest from what the model was trained on, if its answer is no number.
+    fn farthest(&self, row: &Map<String, Value>) -> Option<WrongValue> {
+        let distance = |feature: &Feature| {
+            let mut numbers = Vec::new();
+            let encoded = row.get(&feature.name).is_some_and(|value| encode_json(feature, value, &mut numbers));
+            numbers.first().filter(|_| encoded).map_or(0.0, |number| number.abs())
+        };
+        let farthest = self.model.features.iter().max_by(|a, b| distance(a).total_cmp(&distance(b)))?;
+        let got = row.get(&farthest.name)?.to_string();
+        let expected = "nearer to what the model was trained on: what comes out is not a number".to_owned();
+        Some(WrongValue { column: farthest.name.clone(), expected, got })
     }
 
     /// Predicts a row of a table. `columns` are the model's features, in order.
@@ -201,17 +236,29 @@ fn wrong_value(feature: &Feature, value: &Value) -> WrongValue {
         FeatureKind::Number { .. } => "a number or null",
         FeatureKind::Category { .. } => "a text, number, boolean or null",
     };
-    let mut got = value.to_string();
-    if let Some((end, _)) = got.char_indices().nth(60) {
-        got.truncate(end);
-        got.push('…');
-    }
+    let got = match value {
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => cut(&value.to_string()),
+    };
     WrongValue { column: feature.name.clone(), expected: expected.to_owned(), got }
+}
+
+/// The first characters of a text that others chose.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 impl std::fmt::Display for RowError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let list = |names: &[String]| format!("`{}`", names.join("`, `"));
+        let list = |names: &[String]| {
+            let shown: Vec<String> = names.iter().take(MOST_NAMED).map(|name| format!("`{}`", cut(name))).collect();
+            let rest = names.len() - shown.len();
+            format!("{}{}", shown.join(", "), if rest > 0 { format!(" and {rest} more") } else { String::new() })
+        };
         let mut parts = Vec::new();
         if !self.missing.is_empty() {
             parts.push(format!("missing: {}", list(&self.missing)));
@@ -219,8 +266,11 @@ impl std::fmt::Display for RowError {
         if !self.unknown.is_empty() {
             parts.push(format!("unknown: {}", list(&self.unknown)));
         }
+        if !self.duplicate.is_empty() {
+            parts.push(format!("given more than once: {}", list(&self.duplicate)));
+        }
         let wrong = |value: &WrongValue| format!("`{}` must be {}, and is {}", value.column, value.expected, value.got);
-        parts.extend(self.wrong.iter().map(wrong));
+        parts.extend(self.wrong.iter().take(MOST_NAMED).map(wrong));
         f.write_str(&parts.join("; "))
     }
 }

@@ -135,7 +135,7 @@ fn feature(
     }
     let made = match &column.values {
         Values::TooManyWords => {
-            note(format!("`{name}` is left out: it has too many different values"));
+            note(format!("`{name}` is left out: it has too many different values, or long texts"));
             return Ok(None);
         }
         Values::Numbers(numbers) => number(column, numbers, rows, wants)?,
@@ -234,7 +234,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("data.csv");
         std::fs::write(&path, text).expect("written");
-        let table = Table::load(&path).expect("read");
+        let table = Table::load(&path, "data.csv").expect("read");
         let rows: Vec<usize> = (0..table.rows).collect();
         let drop: Vec<String> = drop.iter().map(|name| (*name).to_owned()).collect();
         let mut notes = Vec::new();

@@ -44,8 +44,10 @@ pub enum ScoreError {
 /// [`ScoreError`]
 pub fn score(model: &Path, evaluation: &Path, predictions: &Path) -> Result<usize, ScoreError> {
     let predictor = Predictor::load(model)?;
-    let table = Table::load(evaluation)?;
-    let rows_error = |problem| ScoreError::Rows { path: evaluation.display().to_string(), problem };
+    // Where it lies for the moment is nobody's business.
+    let name = evaluation.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let table = Table::load(evaluation, &name)?;
+    let rows_error = |problem| ScoreError::Rows { path: name.clone(), problem };
     let labels = labels(&predictor, &table).map_err(rows_error)?;
     let rows: Vec<usize> = (0..table.rows).collect();
     let csv = predictions_csv(&predictor, &table, &rows, &labels).map_err(rows_error)?;

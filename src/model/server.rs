@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -23,21 +24,19 @@ use tokio::net::TcpListener;
 
 use crate::model::encode::FeatureKind;
 use crate::model::page::{self, Answer};
-use crate::model::predict::{Prediction, Predictor, RowError};
+use crate::model::predict::{Predictor, RowError};
+use crate::model::rows::{self, MOST_ROWS, Predicted, Refused};
 use crate::model::saved::ModelError;
 use crate::model::table::{Cell, cell_of};
 
 /// Bytes of a request's body at most.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 
-/// Rows of one request at most.
-const MOST_ROWS: usize = 10_000;
-
-/// Wrong rows that one answer lists.
-const MOST_TOLD: usize = 20;
-
 /// Rows from which on the work leaves the threads that serve connections.
 const MANY_ROWS: usize = 64;
+
+/// Bytes from which on it does, too.
+const MUCH: usize = 64 * 1024;
 
 /// How long open requests may take to end after the order to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -158,70 +157,53 @@ pub fn router(predictor: Predictor) -> Result<Router, ServeError> {
         .with_state(app))
 }
 
-async fn predict(State(app): State<Arc<App>>, body: Bytes) -> Response {
+async fn predict(State(app): State<Arc<App>>, body: Result<Bytes, BytesRejection>) -> Response {
     let started = Instant::now();
-    let many = body.iter().filter(|byte| **byte == b'{').nth(MANY_ROWS).is_some();
-    let response = if many {
-        let worker = Arc::clone(&app);
-        tokio::task::spawn_blocking(move || answer(&worker, &body)).await.unwrap_or_else(|error| {
-            problem(StatusCode::INTERNAL_SERVER_ERROR, "the prediction failed", &error.to_string(), Map::new())
-        })
-    } else {
-        answer(&app, &body)
+    let response = match body {
+        Err(rejection) => unread(&rejection),
+        Ok(body) if body.iter().filter(|byte| **byte == b'{').nth(MANY_ROWS).is_some() || body.len() > MUCH => {
+            let worker = Arc::clone(&app);
+            tokio::task::spawn_blocking(move || answer(&worker, &body)).await.unwrap_or_else(|error| {
+                problem(StatusCode::INTERNAL_SERVER_ERROR, "the prediction failed", &error.to_string(), Map::new())
+            })
+        }
+        Ok(body) => answer(&app, &body),
     };
     app.metrics.duration.observe(started.elapsed().as_secs_f64());
     app.metrics.count("/predict", response)
 }
 
-fn answer(app: &App, body: &[u8]) -> Response {
-    let rows = match serde_json::from_slice(body) {
-        Ok(Value::Object(row)) => {
-            return match app.predictor.predict(&row) {
-                Ok(prediction) => {
-                    app.metrics.rows.inc();
-                    json_response(&prediction)
-                }
-                Err(error) => wrong_rows(&[(None, error)]),
-            };
-        }
-        Ok(Value::Array(rows)) => rows,
-        Ok(_) => {
-            let detail = "the body must be a JSON object with a value for each column, or a list of such objects";
-            return problem(StatusCode::UNPROCESSABLE_ENTITY, "not a row", detail, Map::new());
-        }
-        Err(error) => {
-            let detail = format!("the body must be JSON: {error}");
-            return problem(StatusCode::BAD_REQUEST, "not JSON", &detail, Map::new());
-        }
-    };
-    if rows.len() > MOST_ROWS {
-        let detail = format!("{} rows in one request; at most {MOST_ROWS} are taken", rows.len());
-        return problem(StatusCode::PAYLOAD_TOO_LARGE, "too many rows", &detail, Map::new());
+/// A body that is too long, or broke off.
+fn unread(rejection: &BytesRejection) -> Response {
+    let status = rejection.status();
+    if status != StatusCode::PAYLOAD_TOO_LARGE {
+        return problem(status, "no body", "the request's body broke off", Map::new());
     }
-    answer_rows(app, &rows)
+    let detail = format!("at most {} MiB are taken in one request; send the rows in several", MOST_BYTES >> 20);
+    problem(status, "too large", &detail, Map::new())
 }
 
-fn answer_rows(app: &App, rows: &[Value]) -> Response {
-    let mut predictions: Vec<Prediction> = Vec::with_capacity(rows.len());
-    let mut errors = Vec::new();
-    for (index, row) in rows.iter().enumerate() {
-        let Value::Object(row) = row else {
-            let detail = format!("item {index} of the list is not an object with a value for each column");
-            return problem(StatusCode::UNPROCESSABLE_ENTITY, "not a row", &detail, Map::new());
-        };
-        match app.predictor.predict(row) {
-            Ok(prediction) => predictions.push(prediction),
-            Err(error) => errors.push((Some(index), error)),
+fn answer(app: &App, body: &[u8]) -> Response {
+    match rows::predict(&app.predictor, body) {
+        Ok(Predicted::One(prediction)) => {
+            app.metrics.rows.inc();
+            json_response(&prediction)
         }
-        if errors.len() == MOST_TOLD {
-            break;
+        Ok(Predicted::Many(predictions)) => {
+            app.metrics.rows.inc_by(predictions.len() as u64);
+            json_response(&predictions)
         }
+        Err(Refused::Syntax(error)) => {
+            let detail = format!("the body must be JSON: {error}");
+            problem(StatusCode::BAD_REQUEST, "not JSON", &detail, Map::new())
+        }
+        Err(Refused::Shape(error)) => problem(StatusCode::UNPROCESSABLE_ENTITY, "not a row", &error, Map::new()),
+        Err(Refused::TooMany) => {
+            let detail = format!("at most {MOST_ROWS} rows are taken in one request; send the rows in several");
+            problem(StatusCode::PAYLOAD_TOO_LARGE, "too many rows", &detail, Map::new())
+        }
+        Err(Refused::Columns(errors)) => wrong_rows(&errors),
     }
-    if !errors.is_empty() {
-        return wrong_rows(&errors);
-    }
-    app.metrics.rows.inc_by(predictions.len() as u64);
-    json_response(&predictions)
 }
 
 fn json_response(value: &impl Serialize) -> Response {
@@ -238,11 +220,12 @@ fn wrong_rows(errors: &[(Option<usize>, RowError)]) -> Response {
         [(None, error)] => {
             more.insert("missing".to_owned(), json!(error.missing));
             more.insert("unknown".to_owned(), json!(error.unknown));
+            more.insert("duplicate".to_owned(), json!(error.duplicate));
             more.insert("wrong".to_owned(), json!(error.wrong));
             error.to_string()
         }
         several => {
-            let row = |(index, error): &(Option<usize>, RowError)| json!({"row": index, "missing": error.missing, "unknown": error.unknown, "wrong": error.wrong});
+            let row = |(index, error): &(Option<usize>, RowError)| json!({"row": index, "missing": error.missing, "unknown": error.unknown, "duplicate": error.duplicate, "wrong": error.wrong});
             more.insert("rows".to_owned(), several.iter().map(row).collect());
             let (index, error) = &several[0];
             let others = if several.len() > 1 { ", and others are listed under `rows`" } else { "" };
@@ -275,7 +258,11 @@ async fn form(State(app): State<Arc<App>>) -> Response {
     app.metrics.count("/", html(StatusCode::OK, page::render(app.predictor.model(), &Map::new(), &Answer::None)))
 }
 
-async fn try_once(State(app): State<Arc<App>>, body: Bytes) -> Response {
+async fn try_once(State(app): State<Arc<App>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return app.metrics.count("/try", unread(&rejection)),
+    };
     let model = app.predictor.model();
     let mut row = Map::new();
     for (name, text) in url::form_urlencoded::parse(&body) {

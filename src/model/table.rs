@@ -3,6 +3,9 @@
 //! The file is read twice: once to see which columns are numbers, once to keep the values. So memory holds the typed values
 //! alone, never the text of the file.
 
+mod bounded;
+mod caught;
+mod foreign;
 mod source;
 
 use std::collections::HashMap;
@@ -18,6 +21,9 @@ const MOST_VALUES: usize = 200_000_000;
 
 /// Different words that a text column may hold; beyond that its values are not kept.
 pub const MOST_WORDS: usize = 10_000;
+
+/// Bytes of a word, or of a column's name, at most; a text column with longer ones is not kept.
+pub const LONGEST_WORD: usize = 1000;
 
 /// Stands for a missing value among word codes.
 pub const MISSING: u32 = u32::MAX;
@@ -100,7 +106,7 @@ pub enum Values {
         /// By code, in the order of first appearance.
         words: Vec<String>,
     },
-    /// More than [`MOST_WORDS`] different words: not kept.
+    /// More than [`MOST_WORDS`] different words, or one longer than [`LONGEST_WORD`]: not kept.
     TooManyWords,
 }
 
@@ -129,12 +135,12 @@ impl Column {
 }
 
 impl Table {
-    /// Reads a CSV file, or a Parquet file (known by its first bytes).
+    /// Reads a CSV file, or a Parquet file (known by its first bytes). Messages call it `name`.
     ///
     /// # Errors
     /// [`TableError`], with the line where there is one.
-    pub fn load(path: &Path) -> Result<Self, TableError> {
-        let source = Source::open(path)?;
+    pub fn load(path: &Path, name: &str) -> Result<Self, TableError> {
+        let source = Source::open(path, name)?;
         let header = source.header()?;
         let ids = id_column(&header);
         let mut seen: Vec<Seen> = header.iter().map(|_| Seen::default()).collect();
@@ -154,7 +160,8 @@ impl Table {
         }
         for (name, seen) in header.iter().zip(&seen) {
             if let (Some((line, text)), None) = (&seen.infinite, &seen.first_text) {
-                return Err(source.line(*line, format!("`{name}` is `{text}`, which is not a finite number")));
+                let problem = format!("`{name}` is `{text}`, which is not a finite number (at most {:e})", f64::MAX);
+                return Err(source.line(*line, problem));
             }
         }
         let mut builders: Vec<Builder> =
@@ -228,8 +235,9 @@ impl Seen {
             Cell::Missing => self.missing += 1,
             Cell::Number(_) => self.numbers += 1,
             Cell::Text(text) => {
-                let word = text.trim_start_matches(['-', '+']).to_ascii_lowercase();
-                let place = if word == "inf" || word == "infinity" { &mut self.infinite } else { &mut self.first_text };
+                // What reads as a number and is none of [`cell_of`]'s: `inf`, or digits beyond the largest there is.
+                let infinite = text.parse::<f64>().is_ok();
+                let place = if infinite { &mut self.infinite } else { &mut self.first_text };
                 if place.is_none() {
                     *place = Some((line, text.chars().take(40).collect()));
                 }
@@ -268,6 +276,10 @@ impl Builder {
                     codes.push(MISSING);
                     return;
                 }
+                if matches!(cell, Cell::Text(text) if text.len() > LONGEST_WORD) {
+                    *self = Builder::TooManyWords;
+                    return;
+                }
                 let word = text_of(cell);
                 let next = words.len() as u32;
                 let code = *by_word.entry(word).or_insert_with_key(|word| {
@@ -296,7 +308,7 @@ pub fn text_of(cell: Cell<'_>) -> String {
 /// What a value in a text file is.
 pub fn cell_of(text: &str) -> Cell<'_> {
     let text = text.trim();
-    let missing = ["", "na", "n/a", "nan", "null", "?"];
+    let missing = ["", "na", "n/a", "nan", "-nan", "+nan", "null", "?"];
     if missing.iter().any(|word| text.eq_ignore_ascii_case(word)) {
         return Cell::Missing;
     }

@@ -20,7 +20,7 @@ use crate::model::predict::Predictor;
 use crate::model::prepare::{Prepared, Wants, did_you_mean, matrix, prepare};
 use crate::model::saved::{FORMAT, Model, ModelError, ModelTask, Training};
 use crate::model::score::{label, predictions_csv};
-use crate::model::table::{Cell, Column, Table, TableError, Values, text_of};
+use crate::model::table::{Cell, Column, LONGEST_WORD, MOST_WORDS, Table, TableError, Values, text_of};
 use crate::model::tree::below;
 use crate::pipeline::types::{Linfa, Task};
 
@@ -101,7 +101,7 @@ pub fn train(
     note: &mut dyn FnMut(String),
 ) -> Result<TrainSummary, TrainError> {
     let settings = params::read(spec.algorithm, spec.task, &spec.params)?;
-    let table = Table::load(data_file)?;
+    let table = Table::load(data_file, &spec.data)?;
     note(format!("{} rows and {} columns in `{}`", table.rows, table.columns.len(), spec.data));
     let target = target_column(spec, &table)?;
     let rows: Vec<usize> = (0..table.rows).filter(|row| target.cell(*row) != Cell::Missing).collect();
@@ -167,6 +167,12 @@ fn target_column<'a>(spec: &Linfa, table: &'a Table) -> Result<&'a Column, Train
         let hint = did_you_mean(name, table.columns.iter().map(|column| column.name.as_str()));
         return Err(TrainError::Setting(format!("`{}` has no column `{name}` (the target){hint}", spec.data)));
     };
+    if matches!(column.values, Values::TooManyWords) {
+        return Err(TrainError::Data(format!(
+            "the target `{name}` is neither a class nor a number: it has more than {MOST_WORDS} different texts, or texts \
+             of more than {LONGEST_WORD} bytes"
+        )));
+    }
     if column.missing == table.rows {
         return Err(TrainError::Data(format!("the target `{name}` has no value in any row")));
     }
@@ -216,15 +222,19 @@ impl Answers {
                 numbers[0]
             )));
         }
+        // Whatever is learned, its errors are squared.
+        if !numbers.iter().map(|number| number * number).sum::<f64>().is_finite() {
+            let most = numbers.iter().copied().map(f64::abs).fold(0.0, f64::max);
+            return Err(TrainError::Data(format!(
+                "the target `{name}` has numbers as large as {most:e}, whose squares are beyond all numbers: divide them"
+            )));
+        }
         Ok(Self { classes: Vec::new(), codes: Vec::new(), numbers })
     }
 
     fn classes(spec: &Linfa, target: &Column, rows: &[usize]) -> Result<Self, TrainError> {
         let name = &spec.target;
         let data = |words: String| Err(TrainError::Data(words));
-        if matches!(target.values, Values::TooManyWords) {
-            return data(format!("the target `{name}` has too many different values to be classes"));
-        }
         let labels: Vec<String> = rows.iter().map(|row| label(target.cell(*row))).collect();
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         labels.iter().for_each(|label| *counts.entry(label).or_default() += 1);

@@ -215,6 +215,10 @@ pub trait Runner: Send + Sync {
     /// The output of a started unit again **from its first byte** (running or ended); the caller drops what it has.
     async fn reattach(&self, name: &UnitName) -> Result<Output, RunnerError>;
 
+    /// The newest part of what it has printed until now, together at most so many bytes; works for deployments too, whose oldest
+    /// output is dropped.
+    async fn last_output(&self, name: &UnitName, most: usize) -> Result<Vec<OutputChunk>, RunnerError>;
+
     /// What it is doing now.
     async fn status(&self, name: &UnitName) -> Result<UnitStatus, RunnerError>;
 
@@ -231,6 +235,12 @@ pub trait Runner: Send + Sync {
     /// not look.
     async fn listener(&self, _name: &UnitName, _port: u16) -> Result<Listener, RunnerError> {
         Ok(Listener::Unit)
+    }
+
+    /// Who else than this unit has a port of the machine that units are published on, in words; `None` if nobody, as far as that
+    /// can be seen. Runners that publish nothing need not look.
+    async fn stranger_on(&self, _port: u16, _ours: Option<&UnitName>) -> Result<Option<String>, RunnerError> {
+        Ok(None)
     }
 
     /// One file or folder of an ended (or running) unit's workspace as a tar; entries start with the path's last part.

@@ -108,6 +108,7 @@ impl From<EngineError> for Problem {
         match error {
             EngineError::Store(error) => error.into(),
             EngineError::Pipeline(detail) | EngineError::Secrets(detail) => Problem::invalid(detail),
+            EngineError::Unstored { .. } => Problem::unavailable(error.to_string()),
             error @ (EngineError::Runner(_)
             | EngineError::Artifact(_)
             | EngineError::Source(_)

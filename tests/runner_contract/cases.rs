@@ -46,6 +46,7 @@ cases![
     waiting_ends_with_the_unit,
     a_port_can_be_reached,
     a_deployment_comes_back,
+    the_newest_output_can_be_had_at_any_time,
     a_command_that_is_not_there_cannot_start,
 ];
 
@@ -419,6 +420,27 @@ async fn a_deployment_comes_back(bench: &Bench<'_>) {
         .await;
     timeout(PATIENCE, bench.runner.remove(&unit.name)).await.expect("in time").expect("removed");
     assert_eq!(bench.runner.status(&unit.name).await.expect("status"), UnitStatus::Absent);
+}
+
+async fn the_newest_output_can_be_had_at_any_time(bench: &Bench<'_>) {
+    let script = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; echo last >&2; exec sleep 300";
+    let mut unit = bench.spec("newest", sh(script));
+    unit.restart = true;
+    drop(bench.start(&unit).await);
+    let most = 64 << 10;
+    soon("it has printed all", async || {
+        let chunks = bench.runner.last_output(&unit.name, most).await.expect("output");
+        let of =
+            |stream: Stream| chunks.iter().filter(move |chunk| chunk.stream == stream).flat_map(|c| c.bytes.to_vec());
+        let (out, err): (Vec<u8>, Vec<u8>) = (of(Stream::Stdout).collect(), of(Stream::Stderr).collect());
+        assert!(out.len() + err.len() <= most, "{} bytes", out.len());
+        let out = String::from_utf8_lossy(&out).into_owned();
+        err == b"last\n" && out.ends_with("line 19998\nline 19999\n") && !out.contains("line 0\n")
+    })
+    .await;
+    bench.runner.remove(&unit.name).await.expect("removed");
+    let gone = bench.runner.last_output(&unit.name, most).await;
+    assert!(matches!(gone, Err(RunnerError::Absent(_))), "{gone:?}");
 }
 
 async fn a_command_that_is_not_there_cannot_start(bench: &Bench<'_>) {

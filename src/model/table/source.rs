@@ -2,13 +2,19 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 
-use super::{Cell, MOST_COLUMNS, TableError, cell_of};
+use super::bounded::{Bounded, LONGEST_ROW, MOST_ROW_LINES, Meter};
+use super::caught::caught;
+use super::{Cell, LONGEST_WORD, MOST_COLUMNS, TableError, cell_of, foreign};
+
+/// Bytes of text that are read at once.
+const BUFFER: usize = 64 << 10;
 
 /// Takes the line (or row), the column's index and the value.
 type EachCell<'a> = dyn FnMut(u64, usize, Cell<'_>) -> Result<(), TableError> + 'a;
@@ -16,20 +22,22 @@ type EachCell<'a> = dyn FnMut(u64, usize, Cell<'_>) -> Result<(), TableError> + 
 /// A data file, of whichever kind.
 pub(super) struct Source<'a> {
     path: &'a Path,
+    /// What it is called in messages.
+    name: &'a str,
     parquet: bool,
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn open(path: &'a Path) -> Result<Self, TableError> {
-        let mut source = Self { path, parquet: false };
-        let mut magic = [0; 4];
-        let mut file = source.file()?;
-        source.parquet = match file.read_exact(&mut magic) {
-            Ok(()) => &magic == b"PAR1",
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => false,
-            Err(error) => return Err(source.read(error)),
-        };
-        Ok(source)
+    pub(super) fn open(path: &'a Path, name: &'a str) -> Result<Self, TableError> {
+        let mut source = Self { path, name, parquet: false };
+        let mut begin = Vec::new();
+        let read = source.file()?.take(foreign::TELLING as u64).read_to_end(&mut begin);
+        read.map_err(|error| source.read(error))?;
+        source.parquet = begin.starts_with(b"PAR1");
+        match foreign::what(&begin) {
+            Some(words) => Err(source.content(words.to_owned())),
+            None => Ok(source),
+        }
     }
 
     pub(super) fn header(&self) -> Result<Vec<String>, TableError> {
@@ -38,7 +46,7 @@ impl<'a> Source<'a> {
             let schema = reader.metadata().file_metadata().schema_descr().root_schema();
             schema.get_fields().iter().map(|field| field.name().to_owned()).collect()
         } else {
-            let mut reader = self.csv_reader()?;
+            let mut reader = self.csv_reader(Meter::default())?;
             let header = reader.headers().map_err(|error| self.csv_error(&error, 1))?;
             header.iter().map(|name| name.trim().to_owned()).collect()
         };
@@ -60,6 +68,10 @@ impl<'a> Source<'a> {
                 self.content(format!("its values seem to be separated by {mark:?}; they must be separated by commas"))
             );
         }
+        if let Some(index) = header.iter().position(|name| name.len() > LONGEST_WORD) {
+            let problem = format!("the name of column {} is longer than {LONGEST_WORD} bytes", index + 1);
+            return Err(self.line(1, format!("{problem}; is it a table with a header?")));
+        }
         let mut seen = HashMap::new();
         for (index, name) in header.iter().enumerate() {
             if name.is_empty() && index > 0 {
@@ -77,15 +89,23 @@ impl<'a> Source<'a> {
     }
 
     fn csv_cells(&self, each: &mut EachCell<'_>) -> Result<(), TableError> {
-        let mut reader = self.csv_reader()?;
+        let meter = Meter::default();
+        let mut reader = self.csv_reader(meter.clone())?;
         reader.headers().map_err(|error| self.csv_error(&error, 1))?;
         let mut record = csv::StringRecord::new();
         loop {
+            meter.restart();
             let start = reader.position().line();
-            if !reader.read_record(&mut record).map_err(|error| self.csv_error(&error, start))? {
+            let read = reader.read_record(&mut record);
+            let line = record.position().map_or(start, csv::Position::line);
+            let lines = reader.position().line().saturating_sub(line);
+            let unclosed = |error| if lines > 1 { self.unclosed(error, lines) } else { error };
+            if !read.map_err(|error| unclosed(self.csv_error(&error, start)))? {
                 return Ok(());
             }
-            let line = record.position().map_or(start, csv::Position::line);
+            if lines > MOST_ROW_LINES {
+                return Err(unclosed(self.line(line, "it is too long a row".to_owned())));
+            }
             for (column, text) in record.iter().enumerate() {
                 each(line, column, cell_of(text))?;
             }
@@ -94,10 +114,9 @@ impl<'a> Source<'a> {
 
     fn parquet_cells(&self, each: &mut EachCell<'_>) -> Result<(), TableError> {
         let reader = self.parquet_reader()?;
-        let broken =
-            |error: parquet::errors::ParquetError| self.content(format!("it is not a readable Parquet file: {error}"));
-        for (row, line) in reader.get_row_iter(None).map_err(broken)?.zip(1..) {
-            let row = row.map_err(broken)?;
+        let mut rows = self.whole(caught(|| reader.get_row_iter(None)))?;
+        for line in 1.. {
+            let Some(row) = self.whole(caught(|| rows.next().transpose()))? else { break };
             for (column, (name, field)) in row.get_column_iter().enumerate() {
                 let mut text = String::new();
                 let cell = field_cell(field, &mut text).ok_or_else(|| {
@@ -116,18 +135,32 @@ impl<'a> Source<'a> {
         File::open(self.path).map_err(|error| self.read(error))
     }
 
-    fn csv_reader(&self) -> Result<csv::Reader<BufReader<File>>, TableError> {
-        Ok(csv::Reader::from_reader(BufReader::new(self.file()?)))
+    fn csv_reader(&self, meter: Meter) -> Result<csv::Reader<Bounded<File>>, TableError> {
+        Ok(csv::ReaderBuilder::new().buffer_capacity(BUFFER).from_reader(Bounded::new(self.file()?, meter)))
     }
 
     fn parquet_reader(&self) -> Result<SerializedFileReader<File>, TableError> {
-        SerializedFileReader::new(self.file()?)
-            .map_err(|error| self.content(format!("it is not a readable Parquet file: {error}")))
+        let file = self.file()?;
+        self.whole(caught(|| SerializedFileReader::new(file)))
+    }
+
+    /// What the Parquet library gave, if it neither failed nor panicked.
+    fn whole<T>(&self, given: Option<Result<T, ParquetError>>) -> Result<T, TableError> {
+        let reason = match given {
+            Some(Ok(value)) => return Ok(value),
+            Some(Err(error)) => error.to_string(),
+            None => "it is damaged".to_owned(),
+        };
+        Err(self.content(format!("it is not a readable Parquet file: {reason}")))
     }
 
     /// `line` is where the record began.
     fn csv_error(&self, error: &csv::Error, line: u64) -> TableError {
         match error.kind() {
+            csv::ErrorKind::Io(source) if source.kind() == ErrorKind::FileTooLarge => self.line(
+                line,
+                format!("the row has more than {} MiB: is a quotation mark in it not closed?", LONGEST_ROW >> 20),
+            ),
             csv::ErrorKind::Io(source) => self.read(std::io::Error::new(source.kind(), source.to_string())),
             csv::ErrorKind::Utf8 { .. } => self.line(line, "the text is not UTF-8".to_owned()),
             csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
@@ -137,20 +170,28 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn shown(&self) -> String {
-        self.path.display().to_string()
+    /// Says what is mostly the reason if a row goes over several lines.
+    fn unclosed(&self, error: TableError, lines: u64) -> TableError {
+        match error {
+            TableError::Line { path, line, problem } => {
+                let problem =
+                    format!("{problem}; the row goes over {lines} lines: is a quotation mark in it not closed?");
+                TableError::Line { path, line, problem }
+            }
+            other @ (TableError::Read { .. } | TableError::Content { .. }) => other,
+        }
     }
 
     fn read(&self, source: std::io::Error) -> TableError {
-        TableError::Read { path: self.shown(), source }
+        TableError::Read { path: self.name.to_owned(), source }
     }
 
     pub(super) fn line(&self, line: u64, problem: String) -> TableError {
-        TableError::Line { path: self.shown(), line, problem }
+        TableError::Line { path: self.name.to_owned(), line, problem }
     }
 
     pub(super) fn content(&self, problem: String) -> TableError {
-        TableError::Content { path: self.shown(), problem }
+        TableError::Content { path: self.name.to_owned(), problem }
     }
 }
 

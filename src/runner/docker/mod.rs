@@ -32,7 +32,7 @@ use async_trait::async_trait;
 use crate::pipeline::types::ImageSource;
 use crate::runner::spec::{UnitName, UnitSpec};
 use crate::runner::{
-    FoundUnit, Output, PreparedImage, Progress, Pull, Runner, RunnerError, Signal, TarStream, UnitStatus,
+    FoundUnit, Output, OutputChunk, PreparedImage, Progress, Pull, Runner, RunnerError, Signal, TarStream, UnitStatus,
 };
 
 pub use connect::{DockerRunner, DockerSettings, EngineAbout};
@@ -95,6 +95,14 @@ impl Runner for DockerRunner {
 
     async fn address(&self, name: &UnitName, port: u16) -> Result<SocketAddr, RunnerError> {
         network::address(self, name, port).await
+    }
+
+    async fn last_output(&self, name: &UnitName, most: usize) -> Result<Vec<OutputChunk>, RunnerError> {
+        output::last(self, name, most).await
+    }
+
+    async fn stranger_on(&self, port: u16, ours: Option<&UnitName>) -> Result<Option<String>, RunnerError> {
+        network::stranger_on(self, port, ours).await
     }
 
     async fn collect(&self, name: &UnitName, path: &str) -> Result<Option<TarStream>, RunnerError> {

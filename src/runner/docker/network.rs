@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use bollard::models::NetworkCreateRequest;
-use bollard::query_parameters::ListNetworksOptionsBuilder;
+use bollard::query_parameters::{ListContainersOptionsBuilder, ListNetworksOptionsBuilder};
 
 use super::connect::Reach;
 use super::{DockerRunner, fault, state};
-use crate::runner::RunnerError;
 use crate::runner::spec::{LABEL_INSTANCE, UnitName};
+use crate::runner::{RunnerError, ports};
 
 /// See [`crate::runner::Runner::address`].
 pub(super) async fn address(runner: &DockerRunner, name: &UnitName, port: u16) -> Result<SocketAddr, RunnerError> {
@@ -36,6 +36,36 @@ pub(super) async fn address(runner: &DockerRunner, name: &UnitName, port: u16) -
             })
         }
     }
+}
+
+/// See [`crate::runner::Runner::stranger_on`].
+pub(super) async fn stranger_on(
+    runner: &DockerRunner,
+    port: u16,
+    ours: Option<&UnitName>,
+) -> Result<Option<String>, RunnerError> {
+    let filters = HashMap::from([("publish", vec![port.to_string()])]);
+    let options = ListContainersOptionsBuilder::new().filters(&filters).build();
+    let found = runner.docker.list_containers(Some(options)).await;
+    let found = found.map_err(|error| runner.fault("list the containers", &error))?;
+    for container in &found {
+        // The filter also finds who publishes an inner port of that number elsewhere.
+        let has_it = container.ports.iter().flatten().any(|binding| binding.public_port == Some(port));
+        let name = container.names.iter().flatten().next().map(|name| name.trim_start_matches('/')).unwrap_or_default();
+        match ours {
+            Some(ours) if name == ours.0 => return Ok(None),
+            Some(_) | None if has_it => {
+                let image = container.image.as_deref().unwrap_or_default();
+                return Ok(Some(format!("the container `{name}` (image `{image}`)")));
+            }
+            Some(_) | None => {}
+        }
+    }
+    Ok(match runner.reach {
+        Reach::Direct => ports::user_of(port),
+        // The port is another machine's.
+        Reach::Published { .. } => None,
+    })
 }
 
 /// See [`crate::runner::Runner::create_network`].

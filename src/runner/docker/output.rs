@@ -12,6 +12,7 @@
 //!
 //! The log gives the same lines as attach, but bytes that are not UTF-8 come as U+FFFD; see [`super::position`].
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bollard::container::{AttachContainerResults, LogOutput};
@@ -32,6 +33,9 @@ const WAITING: usize = 64;
 
 /// How long the reader may let a full channel stand before it is moved to the log. Well below the engine's 2 s.
 const SLOW: Duration = Duration::from_millis(500);
+
+/// Entries of a log that are asked for where only the newest are wanted.
+const LAST_ENTRIES: &str = "50000";
 
 /// How the engine writes the time before each entry of a log: always UTC, always nanoseconds, then a space.
 const STAMP: usize = "2006-01-02T15:04:05.000000000Z ".len();
@@ -64,6 +68,31 @@ pub(super) async fn reattach(runner: &DockerRunner, name: &UnitName) -> Result<O
     let pump = Pump { runner: runner.clone(), name: name.clone(), pieces, delivered: Positions::default() };
     runner.tasks.spawn(pump.again());
     Ok(output)
+}
+
+/// See [`crate::runner::Runner::last_output`].
+pub(super) async fn last(runner: &DockerRunner, name: &UnitName, most: usize) -> Result<Vec<OutputChunk>, RunnerError> {
+    state::inspect(runner, name).await?;
+    // Nobody reads these pieces: they are kept here.
+    let (pieces, _unread) = mpsc::channel(1);
+    let pump = Pump { runner: runner.clone(), name: name.clone(), pieces, delivered: Positions::default() };
+    let mut log = Box::pin(pump.open(false, LAST_ENTRIES));
+    let (mut kept, mut size) = (VecDeque::new(), 0);
+    while let Some(entry) = log.next().await {
+        let entry = match pump.entry(entry) {
+            Ok(entry) => entry,
+            Err(Stop::Failed(error)) => return Err(error),
+            Err(Stop::Closed | Stop::Slow) => break,
+        };
+        size += entry.bytes.len();
+        kept.push_back(OutputChunk { stream: entry.stream, at: entry.at, bytes: entry.bytes });
+        while size > most
+            && let Some(oldest) = kept.pop_front()
+        {
+            size -= oldest.bytes.len();
+        }
+    }
+    Ok(kept.into())
 }
 
 /// Why a pump stopped early.

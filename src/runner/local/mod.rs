@@ -18,6 +18,7 @@ mod child;
 mod environment;
 mod folder;
 mod frame;
+mod last;
 mod process;
 pub mod shim;
 mod store;
@@ -44,7 +45,8 @@ use tokio::time::timeout;
 use super::ports;
 use super::spec::{Command, UnitName, UnitSpec};
 use super::{
-    FoundUnit, Listener, Output, PreparedImage, Progress, Pull, Runner, RunnerError, Signal, TarStream, UnitStatus,
+    FoundUnit, Listener, Output, OutputChunk, PreparedImage, Progress, Pull, Runner, RunnerError, Signal, TarStream,
+    UnitStatus,
 };
 use crate::pipeline::types::{ImageSource, Network, Resources};
 use environment::Host;
@@ -400,6 +402,11 @@ impl Runner for LocalRunner {
         // A unit that was made by another process keeps the port that was picked for it then.
         let own = self.open(name).await?.description().and_then(|description| description.port);
         Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, own.unwrap_or(port))))
+    }
+
+    async fn last_output(&self, name: &UnitName, most: usize) -> Result<Vec<OutputChunk>, RunnerError> {
+        let folder = self.open(name).await?;
+        self.on_disk(format!("cannot read the output of unit `{name}`"), move |_| last::last(&folder, most)).await
     }
 
     async fn listener(&self, name: &UnitName, port: u16) -> Result<Listener, RunnerError> {
