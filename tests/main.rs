@@ -5,6 +5,7 @@
 mod architecture;
 mod artifacts;
 mod config;
+mod daemon_cli;
 mod deployment;
 mod docker_run;
 mod docker_runner;

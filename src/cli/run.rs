@@ -259,7 +259,7 @@ fn secrets(pipeline: &Pipeline, files: &[PathBuf]) -> anyhow::Result<Secrets> {
     for name in pipeline.stages.values().flat_map(|stage| &stage.secrets).chain(&pipeline.secrets).chain(serve) {
         match given.get(name).cloned().or_else(|| std::env::var(name).ok()) {
             Some(value) => {
-                secrets.0.insert(name.clone(), value);
+                secrets.values.insert(name.clone(), value);
             }
             None if !missing.contains(name) => missing.push(name.clone()),
             None => {}

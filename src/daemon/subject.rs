@@ -63,8 +63,8 @@ pub struct Asked {
     /// Reuse nothing.
     #[serde(default)]
     pub no_reuse: bool,
-    /// Who asked; set by the server.
-    #[serde(default, skip_deserializing)]
+    /// Who asked; set by the server, whatever is given.
+    #[serde(default)]
     #[schema(read_only)]
     pub actor: String,
 }
