@@ -38,4 +38,6 @@ pub mod daemon;
 
 pub mod web;
 
+pub mod client;
+
 pub mod cli;

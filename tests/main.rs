@@ -6,6 +6,7 @@ mod architecture;
 mod artifacts;
 mod config;
 mod daemon;
+mod daemon_cli;
 mod daemon_disk;
 mod daemon_forks;
 mod deployment;

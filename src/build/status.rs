@@ -67,6 +67,8 @@ pub enum FailureKind {
     Verdict,
     /// The evidence of a promotion is contradictory, or the deployment failed.
     Promote,
+    /// A secret that the stage names is not given to it.
+    Secrets,
     /// The pipeline asks for what this runner does not have.
     Unsupported,
     /// The machine or engine was lost, and `on_interrupt: fail` (or promote's own rule) forbids another attempt.
@@ -91,6 +93,7 @@ impl FailureKind {
             | FailureKind::Contract
             | FailureKind::Load
             | FailureKind::LoadInvalid
+            | FailureKind::Secrets
             | FailureKind::Train
             | FailureKind::Verdict
             | FailureKind::Promote

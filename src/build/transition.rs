@@ -175,7 +175,11 @@ fn retries(stage: &Stage, kind: FailureKind) -> bool {
         | FailureKind::Train
         | FailureKind::Image => RetryOn::Failure,
         // A verdict does not change by asking again, nor does a pipeline that cannot run here.
-        FailureKind::Verdict | FailureKind::Promote | FailureKind::Unsupported | FailureKind::Internal => return false,
+        FailureKind::Verdict
+        | FailureKind::Promote
+        | FailureKind::Secrets
+        | FailureKind::Unsupported
+        | FailureKind::Internal => return false,
     };
     stage.retry.on.contains(&cause)
 }

@@ -5,12 +5,19 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::config::ConfigArgs;
+use super::deliveries::{DeliveriesArgs, TriggersArgs};
+use super::events::EventsArgs;
 use super::loadtest::LoadtestArgs;
+use super::login::LoginArgs;
 use super::project::ProjectArgs;
+use super::queue::{ApproveArgs, QueueArgs};
+use super::secrets::SecretsArgs;
+use super::tokens::TokensArgs;
+use super::trigger::TriggerArgs;
 use crate::ids::BuildId;
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 passed, 1 failed, 2 usage, 3 invalid pipeline, 4 no container engine, 130 cancelled.";
+const EXIT_CODES: &str = "Exit codes: 0 passed, 1 failed, 2 usage, 3 invalid pipeline, 4 no container engine, 5 no server, 6 not allowed by the \
+     server, 130 cancelled.";
 
 /// CI/CD for machine-learning teams: train, test, load-test and promote a model only if it is provably better.
 #[derive(Debug, Parser)]
@@ -19,6 +26,9 @@ pub struct Cli {
     /// Where history, logs, artifacts and models are kept [default: $XDG_DATA_HOME/orchestrator]
     #[arg(long, global = true, value_name = "DIR", env = "ORCHESTRATOR_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Ask this daemon instead of the data folder; `login` keeps a token for it
+    #[arg(long, global = true, value_name = "URL", env = "ORCHESTRATOR_SERVER")]
+    pub server: Option<String>,
     /// Tell what the program itself does (-vv: more)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -51,7 +61,10 @@ pub enum Command {
     /// Show one build: stages, attempts, metrics, verdicts
     #[command(after_help = "Example:\n  orchestrator show 12")]
     Show(ShowArgs),
-    /// End a build that nobody drives any more
+    /// End a build: one that nobody drives any more, or with --server any
+    #[command(
+        after_help = "Examples:\n  orchestrator cancel 12\n  orchestrator --server https://ci.example.org cancel 12"
+    )]
     Cancel(CancelArgs),
     /// Run a build that has ended again, in part or whole, and watch it to its end
     #[command(
@@ -60,6 +73,48 @@ pub enum Command {
                       It stays the same build, of the same source, with new attempts."
     )]
     Retry(RetryArgs),
+    /// Keep a token for a server
+    #[command(
+        after_help = "Examples:\n  orchestrator login https://ci.example.org\n  orchestrator login https://ci.example.org < token\n\n\
+                      ORCHESTRATOR_TOKEN goes before what is kept."
+    )]
+    Login(LoginArgs),
+    /// Ask a daemon for a build
+    #[command(
+        after_help = "Examples:\n  orchestrator trigger churn --wait\n  orchestrator trigger churn --branch next --param trees=200"
+    )]
+    Trigger(TriggerArgs),
+    /// Let a build begin that waits for a person
+    #[command(after_help = "Example:\n  orchestrator approve 12")]
+    Approve(ApproveArgs),
+    /// Show who waits for what, pause or resume, move a waiting build
+    #[command(
+        after_help = "Examples:\n  orchestrator queue\n  orchestrator queue pause --reason 'new disks'\n  orchestrator queue move 12 front"
+    )]
+    Queue(QueueArgs),
+    /// List webhook calls with what came of each, or decide upon one again
+    #[command(
+        after_help = "Examples:\n  orchestrator deliveries\n  orchestrator deliveries show 7\n  orchestrator deliveries replay 7"
+    )]
+    Deliveries(DeliveriesArgs),
+    /// List all that started builds, or did not, and why
+    #[command(after_help = "Example:\n  orchestrator triggers --project churn")]
+    Triggers(TriggersArgs),
+    /// Make, list and end tokens
+    #[command(
+        after_help = "Examples:\n  orchestrator tokens create laptop --scope admin\n  orchestrator tokens create ci --scope trigger --project churn \
+                      --days 90\n  orchestrator tokens revoke 3\n\nWithout --server it works on the data folder: so one gets in again who has lost every token."
+    )]
+    Tokens(TokensArgs),
+    /// Set, list and remove the secrets of the daemon's builds
+    #[command(
+        after_help = "Examples:\n  orchestrator secrets set REGISTRY_TOKEN --project churn\n  orchestrator secrets set REGISTRY_TOKEN --project churn \
+                      --branch main --stage publish < token\n  orchestrator secrets list --project churn\n\nBuilds of `orchestrator run` take theirs from the environment."
+    )]
+    Secrets(SecretsArgs),
+    /// Print what happened to a build
+    #[command(after_help = "Example:\n  orchestrator events -f 12")]
+    Events(EventsArgs),
     /// Print the log of a stage
     #[command(after_help = "Examples:\n  orchestrator logs 12 train\n  orchestrator logs -f 12 train")]
     Logs(LogsArgs),
@@ -234,6 +289,9 @@ pub struct ShowArgs {
 pub struct CancelArgs {
     /// The build
     pub build: BuildId,
+    /// Wait for nothing: no grace, no clean-up stages (always so without --server)
+    #[arg(long)]
+    pub kill: bool,
 }
 
 /// `retry`

@@ -22,3 +22,10 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     anstream::println!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }
+
+/// Who works on the data folder, for the audit log.
+pub fn actor() -> String {
+    let user = nix::unistd::getuid();
+    let name = nix::unistd::User::from_uid(user).ok().flatten().map(|user| user.name);
+    format!("{} on this machine", name.unwrap_or_else(|| format!("user {user}")))
+}

@@ -1,5 +1,6 @@
 //! Exit codes. Scripts rely on them: a code never changes its meaning.
 
+use crate::client::ClientError;
 use crate::engine::EngineError;
 use crate::runner::RunnerError;
 
@@ -13,6 +14,10 @@ pub const USAGE: i32 = 2;
 pub const INVALID_PIPELINE: i32 = 3;
 /// The container engine cannot be reached.
 pub const ENGINE: i32 = 4;
+/// The server cannot be reached, or failed.
+pub const SERVER: i32 = 5;
+/// The server does not let us: no token, a wrong one, or one that does not allow this.
+pub const DENIED: i32 = 6;
 /// Cancelled by SIGINT or SIGTERM.
 pub const CANCELLED: i32 = 130;
 
@@ -34,6 +39,9 @@ pub fn of_error(error: &anyhow::Error) -> i32 {
     if error.downcast_ref::<Usage>().is_some() {
         return USAGE;
     }
+    if let Some(error) = error.downcast_ref::<ClientError>() {
+        return of_client(error);
+    }
     let runner = error.downcast_ref::<RunnerError>().or(match error.downcast_ref::<EngineError>() {
         Some(EngineError::Runner(error)) => Some(error),
         Some(_) | None => None,
@@ -41,5 +49,18 @@ pub fn of_error(error: &anyhow::Error) -> i32 {
     match runner {
         Some(RunnerError::Unreachable { .. }) => ENGINE,
         Some(_) | None => FAILED,
+    }
+}
+
+fn of_client(error: &ClientError) -> i32 {
+    match error {
+        ClientError::Address(_) => USAGE,
+        ClientError::Unreachable { .. } | ClientError::Strange { .. } => SERVER,
+        ClientError::Refused(refusal) => match refusal.status {
+            400 => USAGE,
+            401 | 403 | 429 => DENIED,
+            500.. => SERVER,
+            _ => FAILED,
+        },
     }
 }

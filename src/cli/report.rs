@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::text;
 use crate::build::status::{BuildStatus, StageStatus};
+use crate::client::answers::{BuildDetail, Piece, Stage};
+use crate::client::{Ask, Client};
 use crate::engine::Engine;
-use crate::ids::BuildId;
+use crate::ids::{BuildId, Micros};
 use crate::store::attempts::{self, AttemptRow};
 use crate::store::builds::{self, BuildRow, StageRow};
 use crate::store::{StoreError, Tx, models, results};
@@ -88,36 +92,169 @@ pub enum Parts {
     WithoutStages,
 }
 
-/// Prints it.
+/// What is printed of a build, wherever it was read.
+struct Shown {
+    id: BuildId,
+    status: String,
+    took: Option<Duration>,
+    champion: Option<Champion>,
+    stages: Vec<ShownStage>,
+    /// What else to say at the end.
+    hint: Option<String>,
+}
+
+/// What is printed of a stage.
+struct ShownStage {
+    node: String,
+    kind: String,
+    status: String,
+    took: Option<Duration>,
+    remark: String,
+    /// Why it failed, and the last lines that it printed.
+    failure: Option<(String, Vec<String>)>,
+    metrics: BTreeMap<String, f64>,
+    version: Option<u64>,
+    reports: BTreeMap<String, Value>,
+}
+
+/// Lines that are shown of a failed stage's log.
+const LAST_LINES: u64 = 15;
+
+/// Prints a build of this data folder.
 ///
 /// # Errors
 /// The database's.
 pub async fn print(engine: &Arc<Engine>, id: BuildId, parts: Parts) -> anyhow::Result<()> {
     let report = collect(engine, id).await?;
-    let mut out = String::new();
-    if parts == Parts::All {
-        stages(&report, &mut out);
-    }
-    failures(engine, &report, &mut out);
-    for stage in &report.stages {
-        kind(stage, report.champion.as_ref(), &mut out);
-    }
-    last_line(&report, &mut out);
-    anstream::print!("{out}");
+    let build = &report.build;
+    let running = build.status == BuildStatus::Running;
+    let shown = Shown {
+        id: build.id,
+        status: build.status.word().to_owned(),
+        took: build.ended_at.zip(build.started_at).map(|(to, from)| to.since(from)),
+        hint: running.then(|| format!("go on with: orchestrator run --resume {}", build.id.0)),
+        stages: report.stages.into_iter().map(|stage| stage_here(engine, id, stage)).collect(),
+        champion: report.champion,
+    };
+    all(&shown, parts);
     Ok(())
 }
 
-fn stages(report: &BuildReport, out: &mut String) {
+fn stage_here(engine: &Engine, id: BuildId, stage: StageReport) -> ShownStage {
+    let last = stage.attempts.last();
+    let failure = match &stage.row.status {
+        StageStatus::Failed { attempt, failure } => {
+            let log = engine.paths.log(id, &stage.row.node, *attempt);
+            Some((failure.message.clone(), super::view::last_lines(&log, LAST_LINES)))
+        }
+        StageStatus::Waiting
+        | StageStatus::Again { .. }
+        | StageStatus::Running { .. }
+        | StageStatus::Delayed { .. }
+        | StageStatus::Succeeded { .. }
+        | StageStatus::Reused { .. }
+        | StageStatus::Skipped { .. }
+        | StageStatus::Cancelled { .. } => None,
+    };
+    ShownStage {
+        node: stage.row.node.to_string(),
+        status: stage.row.status.word().to_owned(),
+        took: last.and_then(|attempt| Some(attempt.ended_at?.since(attempt.started_at))),
+        remark: remark(&stage.row.status),
+        failure,
+        reports: last.map(|attempt| attempt.reports.clone()).unwrap_or_default(),
+        kind: stage.row.kind,
+        metrics: stage.metrics,
+        version: stage.version,
+    }
+}
+
+/// Prints a build of a server in the same way.
+///
+/// # Errors
+/// The server's.
+pub async fn print_from(client: &Client, detail: &BuildDetail) -> anyhow::Result<()> {
+    let mut stages = Vec::new();
+    for stage in &detail.stages {
+        stages.push(stage_there(client, detail.build.id, stage).await?);
+    }
+    let (began, ended) = (detail.build.started_at, detail.build.ended_at);
+    let waits = detail
+        .awaits
+        .as_ref()
+        .map(|why| format!("waits for a person: {why} (`orchestrator approve {}`)", detail.build.id));
+    let waits = waits.filter(|_| detail.build.status == "queued");
+    let shown = Shown {
+        id: BuildId(detail.build.id),
+        status: detail.build.status.clone(),
+        took: ended.zip(began).map(|(to, from)| Micros(to).since(Micros(from))),
+        champion: None,
+        stages,
+        hint: waits.or_else(|| detail.build.waits_for.as_ref().map(|why| format!("waits for {why}"))),
+    };
+    all(&shown, Parts::All);
+    Ok(())
+}
+
+async fn stage_there(client: &Client, build: u64, stage: &Stage) -> anyhow::Result<ShownStage> {
+    let last = stage.attempts.last();
+    let reason = stage.reason.clone().unwrap_or_default();
+    let failure = match (stage.status.as_str(), last) {
+        ("failed", Some(attempt)) => {
+            let (build, attempt) = (build.to_string(), attempt.attempt.to_string());
+            let path = ["builds", &build, "stages", &stage.node, "attempts", &attempt, "log"];
+            let query = [("tail", Some("true".to_owned())), ("limit", Some(LAST_LINES.to_string()))];
+            let piece: Piece = client.get(&Ask { path: &path, query: &query, ..Ask::default() }).await?;
+            let lines = piece.lines.iter().map(|line| super::view::clean(&line.text)).collect();
+            Some((super::view::clean(&reason), lines))
+        }
+        ("failed", None) => Some((super::view::clean(&reason), Vec::new())),
+        _ => None,
+    };
+    let remark = match (stage.status.as_str(), stage.reused_from, last.map(|attempt| attempt.attempt)) {
+        ("reused", Some(from), _) => format!("reused from build {}", BuildId(from)),
+        ("skipped", _, _) => format!("skipped: {reason}"),
+        ("succeeded", _, Some(attempt)) if attempt > 1 => format!("attempt {attempt}"),
+        ("running", _, Some(attempt)) => format!("attempt {attempt} is running"),
+        ("waiting" | "delayed", _, _) if !reason.is_empty() => format!("waits for {reason}"),
+        _ => reason,
+    };
+    Ok(ShownStage {
+        node: text::one_line(&stage.node, 100),
+        kind: text::one_line(&stage.kind, 20),
+        status: stage.status.clone(),
+        took: last.and_then(|attempt| Some(Micros(attempt.ended_at?).since(Micros(attempt.started_at)))),
+        remark: text::one_line(&remark, 100),
+        failure,
+        metrics: stage.metrics.clone(),
+        version: stage.version,
+        reports: last.map(|attempt| attempt.reports.clone()).unwrap_or_default(),
+    })
+}
+
+fn all(shown: &Shown, parts: Parts) {
+    let mut out = String::new();
+    if parts == Parts::All {
+        stages(shown, &mut out);
+    }
+    failures(shown, &mut out);
+    for stage in &shown.stages {
+        kind(stage, shown.champion.as_ref(), &mut out);
+    }
+    last_line(shown, &mut out);
+    anstream::print!("{out}");
+}
+
+fn stages(shown: &Shown, out: &mut String) {
     let mut rows = Vec::new();
-    for stage in &report.stages {
-        let (sign, style) = text::sign(&stage.row.status);
-        let took = stage.attempts.last().and_then(|attempt| Some(attempt.ended_at?.since(attempt.started_at)));
+    for stage in &shown.stages {
+        let (sign, style) = text::sign(&stage.status);
         rows.push(vec![
             format!("  {}", text::paint(style, sign)),
-            stage.row.node.to_string(),
-            text::paint(text::DIM, &stage.row.kind),
-            took.map(text::duration).unwrap_or_default(),
-            text::paint(text::DIM, remark(&stage.row.status)),
+            stage.node.clone(),
+            text::paint(text::DIM, &stage.kind),
+            stage.took.map(text::duration).unwrap_or_default(),
+            text::paint(text::DIM, &stage.remark),
         ]);
     }
     out.push('\n');
@@ -137,33 +274,25 @@ fn remark(status: &StageStatus) -> String {
     }
 }
 
-fn failures(engine: &Engine, report: &BuildReport, out: &mut String) {
-    for stage in &report.stages {
-        let StageStatus::Failed { attempt, failure } = &stage.row.status else { continue };
-        out.push_str(&format!(
-            "\n{} {}\n",
-            text::paint(text::BAD, format!("{} failed:", stage.row.node)),
-            failure.message
-        ));
-        let log = engine.paths.log(report.build.id, &stage.row.node, *attempt);
-        for line in super::view::last_lines(&log, 15) {
+fn failures(shown: &Shown, out: &mut String) {
+    for stage in &shown.stages {
+        let Some((message, lines)) = &stage.failure else { continue };
+        out.push_str(&format!("\n{} {message}\n", text::paint(text::BAD, format!("{} failed:", stage.node))));
+        for line in lines {
             out.push_str(&format!("  {} {line}\n", text::paint(text::DIM, "|")));
         }
-        out.push_str(&format!(
-            "  {}\n",
-            text::paint(text::DIM, format!("whole log: orchestrator logs {} {}", report.build.id.0, stage.row.node))
-        ));
+        let whole = format!("whole log: orchestrator logs {} {}", shown.id.0, stage.node);
+        out.push_str(&format!("  {}\n", text::paint(text::DIM, whole)));
     }
 }
 
-fn kind(stage: &StageReport, champion: Option<&Champion>, out: &mut String) {
-    if stage.row.kind == "train" && !stage.metrics.is_empty() {
+fn kind(stage: &ShownStage, champion: Option<&Champion>, out: &mut String) {
+    if stage.kind == "train" && !stage.metrics.is_empty() {
         metrics(stage, champion, out);
     }
-    let Some(attempt) = stage.attempts.last() else { return };
-    for (name, report) in &attempt.reports {
-        if let Some(summary) = report.get("summary").and_then(serde_json::Value::as_str) {
-            out.push_str(&format!("\n{} {}\n", text::paint(text::BOLD, &stage.row.node), text::paint(text::DIM, name)));
+    for (name, report) in &stage.reports {
+        if let Some(summary) = report.get("summary").and_then(Value::as_str) {
+            out.push_str(&format!("\n{} {}\n", text::paint(text::BOLD, &stage.node), text::paint(text::DIM, name)));
             for line in summary.lines() {
                 out.push_str(&format!("  {line}\n"));
             }
@@ -172,9 +301,9 @@ fn kind(stage: &StageReport, champion: Option<&Champion>, out: &mut String) {
 }
 
 /// The metrics of a training, beside the champion's. The cells of the confusion matrix are left to `--json`.
-fn metrics(stage: &StageReport, champion: Option<&Champion>, out: &mut String) {
+fn metrics(stage: &ShownStage, champion: Option<&Champion>, out: &mut String) {
     let other = champion.filter(|champion| Some(champion.version) != stage.version);
-    let mut rows = vec![vec![text::paint(text::BOLD, &stage.row.node)]];
+    let mut rows = vec![vec![text::paint(text::BOLD, &stage.node)]];
     rows[0].push(stage.version.map_or(String::new(), |version| text::paint(text::DIM, format!("version {version}"))));
     if let Some(other) = other {
         rows[0].push(text::paint(text::DIM, format!("champion (version {})", other.version)));
@@ -188,24 +317,20 @@ fn metrics(stage: &StageReport, champion: Option<&Champion>, out: &mut String) {
     out.push_str(&text::table(&rows));
 }
 
-fn last_line(report: &BuildReport, out: &mut String) {
-    let took = match (report.build.started_at, report.build.ended_at) {
-        (Some(from), Some(to)) => format!(" in {}", text::duration(to.since(from))),
-        (Some(_) | None, _) => String::new(),
-    };
-    let verdicts: Vec<&str> = report
+fn last_line(shown: &Shown, out: &mut String) {
+    let took = shown.took.map(|took| format!(" in {}", text::duration(took))).unwrap_or_default();
+    let verdicts: Vec<&str> = shown
         .stages
         .iter()
         .filter_map(|stage| {
             // What came of it, where that is known: a verdict is not yet a promotion.
-            let judgement = stage.attempts.last()?.reports.get("judgement")?;
+            let judgement = stage.reports.get("judgement")?;
             judgement.get("outcome").or_else(|| judgement.get("verdict"))?.as_str()
         })
         .collect();
     let verdict = if verdicts.is_empty() { String::new() } else { format!(" · {}", verdicts.join(", ")) };
-    let status = text::build_word(report.build.status);
-    out.push_str(&format!("\nbuild {} {status}{took}{verdict}\n", report.build.id));
-    if report.build.status == BuildStatus::Running {
-        out.push_str(&format!("go on with: orchestrator run --resume {}\n", report.build.id.0));
+    out.push_str(&format!("\nbuild {} {}{took}{verdict}\n", shown.id, text::coloured(&shown.status)));
+    if let Some(hint) = &shown.hint {
+        out.push_str(&format!("{}\n", text::one_line(hint, 300)));
     }
 }

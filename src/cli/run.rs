@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use indexmap::IndexMap;
+use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{broadcast, watch};
 
 use super::args::{RetryArgs, RunArgs};
 use super::exit::{self, InvalidPipeline, Usage};
+use super::place::{Place, post_once};
 use super::{data, report, text, view};
 use crate::artifact::Sweep;
 use crate::build::plan::Selection;
@@ -80,11 +82,26 @@ pub async fn run(data: Option<&Path>, args: RunArgs) -> anyhow::Result<i32> {
     })
 }
 
-/// Runs a build that has ended again, and watches it.
+/// Runs a build that has ended again: a server's is queued, one of this machine is watched to its end.
 ///
 /// # Errors
 /// As [`run`]; [`Usage`] if there is nothing to run again.
-pub async fn retry(data: Option<&Path>, args: RetryArgs) -> anyhow::Result<i32> {
+pub async fn retry(place: Place, args: RetryArgs) -> anyhow::Result<i32> {
+    match place {
+        Place::Here(data) => retry_here(data.as_deref(), args).await,
+        Place::There(client) => {
+            let body = json!({ "all": args.all, "stages": args.stage });
+            let path = ["builds", &args.build.0.to_string(), "retry"];
+            let answer: Value = post_once(&client, &path, Some(body)).await?;
+            let names: Vec<&str> =
+                answer["stages"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            text::remark(&format!("build {} runs again: {}", args.build, text::one_line(&names.join(", "), 200)));
+            Ok(exit::PASSED)
+        }
+    }
+}
+
+async fn retry_here(data: Option<&Path>, args: RetryArgs) -> anyhow::Result<i32> {
     let which = match (args.all, args.stage.is_empty()) {
         (true, _) => Which::All,
         (false, true) => Which::Failed,
@@ -296,7 +313,7 @@ fn secrets(pipeline: &Pipeline, files: &[PathBuf]) -> anyhow::Result<Secrets> {
     for name in pipeline.stages.values().flat_map(|stage| &stage.secrets).chain(&pipeline.secrets).chain(serve) {
         match given.get(name).cloned().or_else(|| std::env::var(name).ok()) {
             Some(value) => {
-                secrets.0.insert(name.clone(), value);
+                secrets.values.insert(name.clone(), value);
             }
             None if !missing.contains(name) => missing.push(name.clone()),
             None => {}

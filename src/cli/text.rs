@@ -2,7 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 
-use crate::build::status::{BuildStatus, StageStatus};
+use crate::build::status::BuildStatus;
 use crate::ids::Micros;
 pub use crate::words::{duration, number, size};
 
@@ -63,29 +63,34 @@ pub fn moment(at: Micros) -> String {
     }
 }
 
-/// A sign for a stage's status: readable without colour.
-pub fn sign(status: &StageStatus) -> (&'static str, Style) {
+/// A sign for a stage's status, given in a word: readable without colour.
+pub fn sign(status: &str) -> (&'static str, Style) {
     match status {
-        StageStatus::Waiting | StageStatus::Again { .. } => ("·", DIM),
-        StageStatus::Running { .. } => ("▶", BOLD),
-        StageStatus::Delayed { .. } => ("↻", WARN),
-        StageStatus::Succeeded { .. } => ("✓", GOOD),
-        StageStatus::Reused { .. } => ("=", GOOD),
-        StageStatus::Failed { .. } => ("✗", BAD),
-        StageStatus::Skipped { .. } => ("-", DIM),
-        StageStatus::Cancelled { .. } => ("■", WARN),
+        "running" => ("▶", BOLD),
+        "delayed" => ("↻", WARN),
+        "succeeded" => ("✓", GOOD),
+        "reused" => ("=", GOOD),
+        "failed" => ("✗", BAD),
+        "skipped" => ("-", DIM),
+        "cancelled" => ("■", WARN),
+        _ => ("·", DIM),
     }
 }
 
 /// A build's status in a word, coloured.
 pub fn build_word(status: BuildStatus) -> String {
+    coloured(status.word())
+}
+
+/// A build's status, given in a word, coloured.
+pub fn coloured(status: &str) -> String {
     let style = match status {
-        BuildStatus::Queued | BuildStatus::Running => BOLD,
-        BuildStatus::Passed => GOOD,
-        BuildStatus::Failed => BAD,
-        BuildStatus::Cancelled { .. } => WARN,
+        "passed" => GOOD,
+        "failed" => BAD,
+        "cancelled" => WARN,
+        _ => BOLD,
     };
-    paint(style, status.word())
+    paint(style, one_line(status, 20))
 }
 
 /// Rows in columns, the first row as heading. Widths count characters, not bytes, and not colours.

@@ -206,8 +206,13 @@ impl Decider {
                 self.missing_later(trigger, made).map(|(decided, settled)| (decided, Settled { identity, ..settled }))
             }
             Wish::Asked(subject) => {
+                // Someone waits for the answer: what is not there is not there.
+                let waits = matches!(subject, Subject::Manual(_));
                 let made = builds::of_subject(&self.engine, project, subject).await;
-                self.missing_later(trigger, made)
+                match made {
+                    Err(builds::Unmade::Repository(MirrorError::NotFound(text))) if waits => Err(Trouble::Final(text)),
+                    made => self.missing_later(trigger, made),
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ pub mod builds;
 pub mod clock;
 pub mod decider;
 pub mod intake;
+pub mod keyring;
 pub mod place;
 pub mod projects;
 pub mod queue;

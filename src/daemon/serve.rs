@@ -16,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 use super::clock::Clock;
 use super::decider::Decider;
 use super::intake::Intake;
+use super::keyring::{self, Keyring};
 use super::projects::{self, Projects};
 use super::queue::Queue;
-use super::secrets::NoSecrets;
+use super::secrets::Sealed;
 use crate::artifact::Sweep;
 use crate::build::queue::Limits;
 use crate::config::types::{AuthMode, Config, RunnerKind};
@@ -77,8 +78,9 @@ impl Daemon {
         let mirrors = engine.paths.root().join("mirrors");
         let (all, projects) = Projects::new(&config, &mirrors);
         let (limits, limited) = watch::channel(Arc::new(limits_of(&config)));
-        let secrets = Arc::new(NoSecrets);
-        let (queue, handle) = Queue::new(Arc::clone(&engine), limited, secrets, notices.clone(), slots.clone());
+        let sealed = sealed(&engine)?;
+        let (queue, handle) =
+            Queue::new(Arc::clone(&engine), limited, Arc::new(sealed.clone()), notices.clone(), slots.clone());
         let watched = ConfigWatch::start(loaded, load::environment()).context("cannot watch the configuration")?;
         let mut tasks = JoinSet::new();
         tasks.spawn(queue.run(stop.clone()));
@@ -91,7 +93,15 @@ impl Daemon {
         tasks.spawn(reload.run(watched.subscribe(), stop.clone()));
 
         let guard = Arc::new(Guard::new(config.auth.mode == AuthMode::None));
-        let app = App { engine: Arc::clone(&engine), queue: handle, notices, projects, guard, stop: stop.clone() };
+        let app = App {
+            engine: Arc::clone(&engine),
+            queue: handle,
+            notices,
+            projects,
+            guard,
+            secrets: sealed,
+            stop: stop.clone(),
+        };
         let service = web::router(app).into_make_service_with_connect_info::<SocketAddr>();
         let ends = stop.clone();
         tasks.spawn(async move {
@@ -121,6 +131,13 @@ impl Daemon {
         // What is not packed now is packed after the next start.
         let _ = tokio::time::timeout(LAST_PACKING, self.engine.packer.done()).await;
     }
+}
+
+/// The keys of secrets are made at the first start, so that there is something to keep a copy of.
+fn sealed(engine: &Arc<Engine>) -> anyhow::Result<Sealed> {
+    let keys = keyring::file(&engine.paths);
+    Keyring::read_or_make(&keys)?;
+    Ok(Sealed { store: Arc::clone(&engine.store), keys })
 }
 
 /// One daemon for a data folder. A daemon that was killed may leave a child for an instant that has not become another

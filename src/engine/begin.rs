@@ -62,11 +62,21 @@ pub async fn begin(build: &Arc<Build>, node: usize, attempt: u32, good: &[usize]
             Err(error) => format!("earlier results cannot be read: {error}"),
         }
     };
-    let image = match pulled {
-        Some(image) => Ok(Some(image)),
-        None => built(build, node, &runner).await,
+    let image = match (lacking_secrets(build, node), pulled) {
+        (Some(failure), _) => Err(failure),
+        (None, Some(image)) => Ok(Some(image)),
+        (None, None) => built(build, node, &runner).await,
     };
     Begun::Run(Box::new(Start { runner, image, parts, why }))
+}
+
+/// A stage without a secret that it names would fail somewhere in the middle, in words of its own.
+fn lacking_secrets(build: &Build, node: usize) -> Option<Failure> {
+    let node = &build.expanded.plan.nodes[node];
+    let serve = build.expanded.pipeline.serve.as_ref().filter(|_| node.stage.kind.uses_serve());
+    let names = node.stage.secrets.iter().chain(serve.into_iter().flat_map(|serve| &serve.secrets));
+    let message = build.secrets.lacking(node.key.stage.as_str(), names)?;
+    Some(Failure::new(FailureKind::Secrets, message))
 }
 
 /// For `orchestrator plan`: as [`begin`] would find, without pulling or building anything. `before` are the outputs that the

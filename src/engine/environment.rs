@@ -11,19 +11,43 @@ use crate::store::builds::BuildRequest;
 
 /// Values of secrets by name. They live in memory only.
 #[derive(Clone, Default)]
-pub struct Secrets(pub BTreeMap<String, String>);
+pub struct Secrets {
+    /// What is given.
+    pub values: BTreeMap<String, String>,
+    /// Stages that get a secret, where not all do.
+    pub stages: BTreeMap<String, Vec<String>>,
+    /// Why others are not given, and what to do, for people.
+    pub withheld: BTreeMap<String, String>,
+}
 
 impl Secrets {
+    /// Why a stage that names these cannot run; none if it has them all.
+    pub fn lacking<'a>(&self, stage: &str, names: impl IntoIterator<Item = &'a String>) -> Option<String> {
+        let mut why = Vec::new();
+        for name in names {
+            match (self.values.contains_key(name), self.stages.get(name), self.withheld.get(name)) {
+                (true, Some(stages), _) if !stages.iter().any(|one| one == stage) => {
+                    why.push(format!("{name} is for the stages {} and not for `{stage}`", stages.join(", ")));
+                }
+                (true, _, _) => {}
+                (false, _, Some(reason)) => why.push(reason.clone()),
+                (false, _, None) => why.push(format!("{name} is not given")),
+            }
+        }
+        why.dedup();
+        (!why.is_empty()).then(|| format!("secrets are missing: {}", why.join("; ")))
+    }
+
     /// (name, value) of each.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.values.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
 impl std::fmt::Debug for Secrets {
     /// Names only: this value reaches messages sooner or later.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.values.keys()).finish()
     }
 }
 
@@ -56,7 +80,7 @@ pub fn of_attempt(
 ) -> Vec<(String, String)> {
     let mut variables = declared(node, params);
     for name in &node.stage.secrets {
-        if let Some(value) = secrets.0.get(name) {
+        if let Some(value) = secrets.values.get(name) {
             variables.insert(name.clone(), value.clone());
         }
     }
@@ -94,8 +118,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_stage_lacks() {
+        let text = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        let secrets = Secrets {
+            values: text(&[("A", "1"), ("B", "2")]),
+            stages: BTreeMap::from([("B".to_owned(), vec!["deploy".to_owned()])]),
+            withheld: text(&[("C", "C is not set")]),
+        };
+        let check = |stage: &str, names: &[&str], expected: Option<&str>| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(secrets.lacking(stage, &names).as_deref(), expected, "{stage} {names:?}");
+        };
+        check("train", &["A"], None);
+        check("deploy", &["A", "B"], None);
+        check("train", &["A", "B"], Some("secrets are missing: B is for the stages deploy and not for `train`"));
+        check("train", &["C", "D"], Some("secrets are missing: C is not set; D is not given"));
+    }
+
+    #[test]
     fn secrets_are_never_printed() {
-        let secrets = Secrets(BTreeMap::from([("TOKEN".to_owned(), "hunter22".to_owned())]));
+        let values = BTreeMap::from([("TOKEN".to_owned(), "hunter22".to_owned())]);
+        let secrets = Secrets { values, ..Secrets::default() };
         assert_eq!(format!("{secrets:?}"), r#"{"TOKEN"}"#);
     }
 }

@@ -198,7 +198,7 @@ pub async fn spec(attempt: &Attempt, serve: &Serve, runner: &dyn Runner, place: 
         env.insert(environment::variable_name("PARAM_", name), value.text());
     }
     for name in &serve.secrets {
-        if let Some(value) = build.secrets.0.get(name) {
+        if let Some(value) = build.secrets.values.get(name) {
             env.insert(name.clone(), value.clone());
         }
     }

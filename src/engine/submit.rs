@@ -41,6 +41,15 @@ pub fn expand(request: &BuildRequest) -> Result<Expanded, EngineError> {
     Ok(Expanded { pipeline, params, plan })
 }
 
+impl Expanded {
+    /// Names of all secrets that its stages and its model API name, each once.
+    pub fn secrets(&self) -> Vec<String> {
+        let serve = self.pipeline.serve.iter().flat_map(|serve| &serve.secrets);
+        let names = self.plan.nodes.iter().flat_map(|node| &node.stage.secrets).chain(serve);
+        names.collect::<std::collections::BTreeSet<_>>().into_iter().cloned().collect()
+    }
+}
+
 /// What `when` looks at.
 pub fn facts(request: &BuildRequest) -> Facts {
     Facts {

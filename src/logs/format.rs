@@ -31,7 +31,7 @@ const STEP: Range<usize> = 18..21;
 const LAST_STEP: u32 = 999;
 
 /// Whose line it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stream {
     /// Standard output.

@@ -10,10 +10,12 @@ pub mod deliveries;
 pub mod deployments;
 pub mod events;
 pub mod heads;
+pub mod idempotency;
 pub mod models;
 pub mod queue;
 pub mod results;
 pub mod roots;
+pub mod secrets;
 pub mod settings;
 pub mod triggers;
 

@@ -4,6 +4,7 @@
 pub mod api;
 pub mod auth;
 pub mod hooks;
+pub mod idempotency;
 pub mod problem;
 pub mod request_id;
 
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::daemon::projects::Projects;
 use crate::daemon::queue::QueueHandle;
+use crate::daemon::secrets::Sealed;
 use crate::engine::Engine;
 use crate::engine::notice::Notices;
 use auth::Guard;
@@ -35,6 +37,8 @@ pub struct App {
     pub stop: CancellationToken,
     /// Who may do what.
     pub guard: Arc<Guard>,
+    /// Sets and removes secrets.
+    pub secrets: Sealed,
 }
 
 /// All routes.
@@ -42,7 +46,7 @@ pub fn router(app: App) -> Router {
     let hooks = post(hooks::github).layer(DefaultBodyLimit::max(crate::trigger::github::MAX_BODY_BYTES));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
-        .nest("/api/v1", api::router())
+        .nest("/api/v1", api::router().layer(axum::middleware::from_fn_with_state(app.clone(), idempotency::once)))
         .route("/hooks/github", hooks)
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::wrong_method)

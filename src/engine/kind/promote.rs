@@ -339,7 +339,7 @@ async fn finish_deployment(
 ) -> Result<(), Halt> {
     let build = &attempt.cx.build;
     let author = Author { actor: "pipeline".to_owned(), stage: Some((build.id, attempt.cx.node().key.clone())) };
-    let deployer = deployments_of::deployer(&build.engine, build.secrets.0.clone());
+    let deployer = deployments_of::deployer(&build.engine, build.secrets.values.clone());
     let done = match promoted_over {
         Some(before) => deployer.make_true(row, before, &author).await,
         None => deployer.take_port(row).await,
@@ -379,7 +379,7 @@ async fn right(attempt: &mut Attempt, model: &str, port: Option<u16>) -> Result<
 /// Finishes what an interrupted process left of this model's deployments, and refuses a port that serves another model.
 async fn put_in_order(attempt: &mut Attempt, model: &str, port: u16) -> Result<(), Halt> {
     let engine = Arc::clone(&attempt.cx.build.engine);
-    let deployer = deployments_of::deployer(&engine, attempt.cx.build.secrets.0.clone());
+    let deployer = deployments_of::deployer(&engine, attempt.cx.build.secrets.values.clone());
     for found in deployer.recover(model).await.map_err(Halt::internal)? {
         attempt.log.note(&format!("an earlier deployment of version {} {}", found.version, found.what));
     }

@@ -261,6 +261,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether it works with the model API.
+    pub fn uses_serve(&self) -> bool {
+        match self {
+            Kind::TestApi(_) | Kind::Loadtest(_) | Kind::Promote(_) => true,
+            Kind::Plain | Kind::Train(_) | Kind::Tune(_) => false,
+        }
+    }
+
     /// The key in YAML; `plain` for none.
     pub fn word(&self) -> &'static str {
         match self {

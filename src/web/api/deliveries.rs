@@ -11,6 +11,7 @@ use crate::engine::now;
 use crate::store::access::{self, Scope};
 use crate::store::deliveries::{self, DeliveryRow};
 use crate::store::triggers::{self, TriggerRow};
+use crate::store::{StoreError, Tx};
 use crate::web::App;
 use crate::web::auth::Caller;
 use crate::web::problem::{Answer, Problem};
@@ -42,6 +43,15 @@ pub struct TriggerView {
 }
 
 impl TriggerView {
+    /// A row as shown, with the builds that it started.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn read(db: &Tx, row: TriggerRow) -> Result<Self, StoreError> {
+        let builds = triggers::builds(db, row.id)?.into_iter().map(|id| id.0).collect();
+        Ok(Self::of(row, builds))
+    }
+
     fn of(row: TriggerRow, builds: Vec<u64>) -> Self {
         Self {
             id: row.id,
@@ -75,6 +85,23 @@ pub struct DeliveryView {
     pub received_at: i64,
     /// What came of it, for each project that it concerns and the caller sees.
     pub triggers: Vec<TriggerView>,
+}
+
+impl DeliveryView {
+    /// A row as shown to whoever sees all projects.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn read(db: &Tx, row: DeliveryRow) -> Result<Self, StoreError> {
+        let came = triggers::of_delivery(db, row.id)?.into_iter();
+        let triggers = came.map(|trigger| TriggerView::read(db, trigger)).collect::<Result<_, _>>()?;
+        Ok(Self::of(row, triggers))
+    }
+
+    fn of(row: DeliveryRow, triggers: Vec<TriggerView>) -> Self {
+        let DeliveryRow { id, source, delivery, event, headers: _, size, received_at } = row;
+        Self { id, source, delivery, event, size, received_at: received_at.0, triggers }
+    }
 }
 
 /// Of which project.
@@ -193,12 +220,12 @@ pub async fn replay(
 
 type Came = Vec<(TriggerRow, Vec<u64>)>;
 
-fn with_triggers(db: &rusqlite::Connection, row: DeliveryRow) -> Result<(DeliveryRow, Came), crate::store::StoreError> {
+fn with_triggers(db: &Tx, row: DeliveryRow) -> Result<(DeliveryRow, Came), StoreError> {
     let came = triggers::of_delivery(db, row.id)?.into_iter().map(|trigger| {
         let builds = triggers::builds(db, trigger.id)?.into_iter().map(|id| id.0).collect();
         Ok((trigger, builds))
     });
-    let came = came.collect::<Result<Came, crate::store::StoreError>>()?;
+    let came = came.collect::<Result<Came, StoreError>>()?;
     Ok((row, came))
 }
 
@@ -212,15 +239,7 @@ fn view(caller: &Caller, row: DeliveryRow, came: Came) -> Option<DeliveryView> {
     if triggers.is_empty() && caller.projects().is_some() {
         return None;
     }
-    Some(DeliveryView {
-        id: row.id,
-        source: row.source,
-        delivery: row.delivery,
-        event: row.event,
-        size: row.size,
-        received_at: row.received_at.0,
-        triggers,
-    })
+    Some(DeliveryView::of(row, triggers))
 }
 
 async fn seen(caller: &Caller, app: &App, id: u64) -> Answer<DeliveryView> {

@@ -6,12 +6,16 @@ pub mod logs;
 pub mod page;
 pub mod projects;
 pub mod queue;
+pub mod secrets;
 pub mod tokens;
 pub mod view;
 
 use axum::Router;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use utoipa::OpenApi;
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use super::App;
@@ -22,7 +26,7 @@ use super::App;
     info(title = "orchestrator", description = "CI/CD for machine-learning teams"),
     servers((url = "/api/v1")),
     security(("token" = [])),
-    modifiers(&Token),
+    modifiers(&Token, &Keys),
     paths(
         builds::list, builds::show, builds::cancel, builds::retry_build, builds::approve, builds::move_build, builds::events,
         logs::lines, logs::raw, logs::search, logs::follow,
@@ -30,6 +34,8 @@ use super::App;
         deliveries::triggers, deliveries::trigger,
         deliveries::list, deliveries::show, deliveries::body, deliveries::replay,
         queue::show, queue::pause, queue::resume, queue::runners,
+        secrets::list_of_project, secrets::set_of_project, secrets::remove_of_project,
+        secrets::list, secrets::set_of_all, secrets::remove_of_all, secrets::rotate,
         tokens::list, tokens::create, tokens::revoke, tokens::audit,
     )
 )]
@@ -41,6 +47,30 @@ impl utoipa::Modify for Token {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
         openapi.components.get_or_insert_default().add_security_scheme("token", scheme);
+    }
+}
+
+/// Every POST takes a key by which it is known again.
+struct Keys;
+
+impl utoipa::Modify for Keys {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let key = ParameterBuilder::new()
+            .name("Idempotency-Key")
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(
+                "Chosen by the sender, 1 to 255 visible characters, kept for a day: the same request with the same key gets the \
+                 first one's answer, another request with it 409.",
+            ))
+            .schema(Some(ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255))))
+            .build();
+        for (path, item) in &mut openapi.paths.paths {
+            // The answer of this one holds a token, and is not kept.
+            if let Some(post) = item.post.as_mut().filter(|_| path != "/tokens") {
+                post.parameters.get_or_insert_default().push(key.clone());
+            }
+        }
     }
 }
 
@@ -70,6 +100,11 @@ pub fn router() -> Router<App> {
         .route("/projects", get(projects::list))
         .route("/projects/{project}", get(projects::show))
         .route("/projects/{project}/builds", post(projects::trigger))
+        .route("/projects/{project}/secrets", get(secrets::list_of_project))
+        .route("/projects/{project}/secrets/{name}", put(secrets::set_of_project).delete(secrets::remove_of_project))
+        .route("/secrets", get(secrets::list))
+        .route("/secrets/rotate", post(secrets::rotate))
+        .route("/secrets/{name}", put(secrets::set_of_all).delete(secrets::remove_of_all))
         .route("/triggers", get(deliveries::triggers))
         .route("/triggers/{trigger}", get(deliveries::trigger))
         .route("/deliveries", get(deliveries::list))
@@ -83,4 +118,20 @@ pub fn router() -> Router<App> {
         .route("/tokens", get(tokens::list).post(tokens::create))
         .route("/tokens/{token}", delete(tokens::revoke))
         .route("/audit", get(tokens::audit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_in_the_repository_is_that_of_the_routes() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
+        let now = description().unwrap();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(file, &now).unwrap();
+        }
+        let kept = std::fs::read_to_string(file).unwrap_or_default();
+        assert_eq!(kept, now, "renew docs/openapi.json by: UPDATE_DOCS=1 cargo test --lib web::api");
+    }
 }

@@ -10,12 +10,13 @@ use super::page::{Asked, Body, Listed, Named, Page};
 use crate::engine::now;
 use crate::ids::{Micros, is_name};
 use crate::store::access::{self, AuditRow, NewToken, Scope, TokenRow};
+use crate::store::{StoreError, Tx};
 use crate::web::App;
 use crate::web::auth::{Caller, hash, new_token};
 use crate::web::problem::{Answer, Problem};
 
 /// Tokens that are listed.
-const LISTED: usize = 1000;
+pub const LISTED: usize = 1000;
 
 /// A token, without itself.
 #[derive(Debug, Serialize, ToSchema)]
@@ -81,6 +82,44 @@ pub struct Wish {
     pub days: Option<u16>,
 }
 
+impl Wish {
+    /// A new token of this kind, and how it is stored.
+    ///
+    /// # Errors
+    /// What is wrong with the wish.
+    pub fn token(self, made_by: &str, at: Micros) -> Result<(String, NewToken), String> {
+        if !is_name(&self.name) {
+            return Err("`name` is lower-case letters, digits and `-`, at most 63".to_owned());
+        }
+        if self.scopes.is_empty() {
+            return Err("`scopes` is empty; there are read, trigger, approve, admin".to_owned());
+        }
+        if self.days.is_some_and(|days| !(1..=3650).contains(&days)) {
+            return Err("`days` is 1 to 3650".to_owned());
+        }
+        let token = new_token();
+        let new = NewToken {
+            name: self.name,
+            hash: hash(&token),
+            scopes: self.scopes,
+            projects: self.projects,
+            made_by: made_by.to_owned(),
+            expires_at: self.days.map(|days| Micros(at.0 + i64::from(days) * 24 * 3600 * 1_000_000)),
+        };
+        Ok((token, new))
+    }
+}
+
+/// Stores a token, and that it was made.
+///
+/// # Errors
+/// The database's.
+pub fn store(tx: &Tx, new: &NewToken, at: Micros) -> Result<u64, StoreError> {
+    let id = access::create_token(tx, new, at)?;
+    access::audit(tx, &new.made_by, "token.create", &new.name, &format!("{:?}", new.scopes), at)?;
+    Ok(id)
+}
+
 /// A new token.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Made {
@@ -99,34 +138,9 @@ pub async fn create(
     Body(wish): Body<Wish>,
 ) -> Answer<(StatusCode, Json<Made>)> {
     caller.may(Scope::Admin)?;
-    if !is_name(&wish.name) {
-        return Err(Problem::invalid("`name` is lower-case letters, digits and `-`, at most 63"));
-    }
-    if wish.scopes.is_empty() {
-        return Err(Problem::invalid("`scopes` is empty; there are read, trigger, approve, admin"));
-    }
-    if wish.days.is_some_and(|days| !(1..=3650).contains(&days)) {
-        return Err(Problem::invalid("`days` is 1 to 3650"));
-    }
-    let (token, at) = (new_token(), now());
-    let expires_at = wish.days.map(|days| Micros(at.0 + i64::from(days) * 24 * 3600 * 1_000_000));
-    let new = NewToken {
-        name: wish.name,
-        hash: hash(&token),
-        scopes: wish.scopes,
-        projects: wish.projects,
-        made_by: caller.name.clone(),
-        expires_at,
-    };
-    let id = app
-        .engine
-        .store
-        .write(move |tx| {
-            let id = access::create_token(tx, &new, at)?;
-            access::audit(tx, &caller.name, "token.create", &new.name, &format!("{:?}", new.scopes), at)?;
-            Ok(id)
-        })
-        .await?;
+    let at = now();
+    let (token, new) = wish.token(&caller.name, at).map_err(Problem::invalid)?;
+    let id = app.engine.store.write(move |tx| store(tx, &new, at)).await?;
     Ok((StatusCode::CREATED, Json(Made { id, token })))
 }
 
