@@ -30,6 +30,8 @@ pub mod model;
 
 pub mod deploy;
 
+pub mod metrics;
+
 pub mod engine;
 
 pub mod config;

@@ -168,6 +168,11 @@ fn kept(path: &str, expected: &str) {
 }
 
 #[test]
+fn the_description_of_the_api_is_up_to_date() {
+    kept("docs/openapi.json", &orchestrator::web::api::description().expect("a description"));
+}
+
+#[test]
 fn the_schema_in_the_repository_is_up_to_date() {
     kept("docs/pipeline.schema.json", &orchestrator::cli::schema::text().expect("a schema"));
 }

@@ -46,7 +46,7 @@ pub async fn run(data: Option<&Path>, args: ServeArgs, verbose: u8) -> anyhow::R
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let daemon = Daemon::start(loaded, paths).await?;
     let of = file.map_or_else(|| "no configuration file, all defaults".to_owned(), |file| file.display().to_string());
-    tracing::info!(address = %daemon.address, url, data = folder, configuration = of, projects, "ready");
+    tracing::info!(address = %daemon.address, url, metrics = daemon.metrics_address.map(tracing::field::display), data = folder, configuration = of, projects, "ready");
     if let Some(token) = &daemon.first_token {
         // Once, on the terminal and not in the log: it is stored as a hash only.
         anstream::println!(

@@ -178,6 +178,7 @@ impl Decider {
         let (name, word) = (project.name.clone(), decided.word());
         let reason = settled.reason.clone();
         let came = self.engine.store.write(move |tx| settle(tx, &name, id, decided, &settled, now())).await?;
+        self.engine.metrics.trigger(&project.name, trigger.source.word(), word);
         tracing::info!(trigger = id, project = project.name, decision = word, builds = ?came.made, "{reason}");
         if !came.made.is_empty() || !came.ended.is_empty() {
             self.queue.nudge();

@@ -84,7 +84,9 @@ impl Intake {
                 (Poll::Watch | Poll::Off | Poll::Every(_), _) => None,
             };
             loop {
+                let begun = std::time::Instant::now();
                 let looked = self.look(project, source).await;
+                self.engine.metrics.look(&project.name, looked.is_ok(), begun.elapsed());
                 let wait = match looked {
                     Ok(()) => {
                         failures = 0;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tracing::Instrument;
 
 use super::secrets::SecretSource;
 use crate::build::queue::{Limits, Running, Waiting, WaitsFor, admit};
@@ -164,6 +165,8 @@ impl Queue {
                 }
             }
         }
+        let waits_in = |id: &BuildId| waiting.iter().find(|build| build.id == *id).map(|build| build.project.as_str());
+        self.engine.metrics.waiting(waits.iter().filter_map(|(id, _)| waits_in(id)));
         self.waits.send_if_modified(|before| {
             let changed = **before != waits;
             if changed {
@@ -186,7 +189,8 @@ impl Queue {
         let (cancel, cancelled) = watch::channel(wish);
         let (engine, secrets, notices) = (Arc::clone(&self.engine), Arc::clone(&self.secrets), self.notices.clone());
         let slots = self.slots.clone();
-        let task = self.drivers.spawn(async move {
+        let span = tracing::info_span!("build", build = id.0, project = running.project);
+        let work = async move {
             let drive = async {
                 let read = engine.store.read(move |db| Ok((builds::get(db, id)?, queue::standing(db, id)?)));
                 let (row, standing) = read.await?;
@@ -195,7 +199,8 @@ impl Queue {
                 engine.drive(id, drive).await
             };
             (id, drive.await)
-        });
+        };
+        let task = self.drivers.spawn(work.instrument(span));
         self.driving.insert(id, Driving { cancel, running, task });
     }
 

@@ -45,6 +45,8 @@ const USUAL_SLOTS: usize = 2;
 pub struct Daemon {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where `/metrics` is served, if that has an address of its own.
+    pub metrics_address: Option<SocketAddr>,
     /// The token of the first start, to be shown once.
     pub first_token: Option<String>,
     engine: Arc<Engine>,
@@ -68,6 +70,14 @@ impl Daemon {
             .await
             .with_context(|| format!("cannot listen on {} (server.listen)", config.server.listen))?;
         let address = listener.local_addr()?;
+        let metrics = match config.metrics.listen.filter(|_| config.metrics.enabled) {
+            Some(own) => {
+                let bound = TcpListener::bind(own).await;
+                Some(bound.with_context(|| format!("cannot listen on {own} (metrics.listen)"))?)
+            }
+            None => None,
+        };
+        let metrics_address = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
         let engine = Engine::open_with(paths, docker_host).await?;
         recover(&engine).await?;
         let first_token = first_token(&engine, &config).await?;
@@ -102,7 +112,16 @@ impl Daemon {
             secrets: sealed,
             stop: stop.clone(),
         };
-        let service = web::router(app).into_make_service_with_connect_info::<SocketAddr>();
+        let numbers = app.clone();
+        let mut routes = web::router(app);
+        match metrics {
+            Some(own) => {
+                tasks.spawn(serve_metrics(own, numbers));
+            }
+            None if config.metrics.enabled => routes = routes.merge(web::metrics::route(numbers)),
+            None => {}
+        }
+        let service = routes.into_make_service_with_connect_info::<SocketAddr>();
         let ends = stop.clone();
         tasks.spawn(async move {
             let served = axum::serve(listener, service).with_graceful_shutdown(ends.clone().cancelled_owned());
@@ -117,7 +136,7 @@ impl Daemon {
                 () = bounded => tracing::info!("requests that did not end in time are cut"),
             }
         });
-        Ok(Self { address, first_token, engine, stop, tasks, _config: watched, _lock: lock })
+        Ok(Self { address, metrics_address, first_token, engine, stop, tasks, _config: watched, _lock: lock })
     }
 
     /// Ends in a few seconds. What runs on the runners goes on, and is taken up by the next start.
@@ -130,6 +149,19 @@ impl Daemon {
         }
         // What is not packed now is packed after the next start.
         let _ = tokio::time::timeout(LAST_PACKING, self.engine.packer.done()).await;
+    }
+}
+
+/// `/metrics` at an address of its own, until the daemon stops.
+async fn serve_metrics(listener: TcpListener, app: App) {
+    let stop = app.stop.clone();
+    let served = axum::serve(listener, web::metrics::alone(app)).into_future();
+    // A scrape that is cut is asked for again.
+    tokio::select! {
+        ended = served => if let Err(error) = ended {
+            tracing::error!(%error, "the server of the metrics ended");
+        },
+        () = stop.cancelled() => {}
     }
 }
 
@@ -165,10 +197,17 @@ async fn take_folder(paths: &Paths) -> anyhow::Result<NamedLock> {
 async fn recover(engine: &Arc<Engine>) -> anyhow::Result<()> {
     for found in deployments::recover(engine, |name| std::env::var(name).ok()).await? {
         tracing::warn!("version {} of `{}` {}", found.version, found.model, found.what);
+        engine.metrics.repaired("deployment", 1);
     }
-    gc::sweep(engine, engine.runners.local().as_ref(), Sweep::Remove, gc::Kept::Stay).await?;
+    let local = gc::sweep(engine, engine.runners.local().as_ref(), Sweep::Remove, gc::Kept::Stay).await?;
+    count(engine, &local);
     pack::finish_left(engine).await?;
     Ok(())
+}
+
+fn count(engine: &Engine, removed: &gc::Removed) {
+    engine.metrics.repaired("unit", removed.units.len());
+    engine.metrics.repaired("network", removed.networks.len());
 }
 
 /// Containers that nobody owns. The engine may not be there: builds that need it wait for it, and so does this.
@@ -180,7 +219,7 @@ async fn sweep(engine: Arc<Engine>, stop: CancellationToken) {
             gc::sweep(&engine, docker.as_ref(), Sweep::Remove, gc::Kept::Stay).await
         };
         match swept.await {
-            Ok(_) => return,
+            Ok(removed) => return count(&engine, &removed),
             Err(error) => tracing::debug!(%error, "containers are not looked through yet"),
         }
         tokio::select! {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tracing::Instrument;
 
 use super::attempt::{self, AttemptDone, Takeover};
 use super::begin::{self, Begun};
@@ -32,6 +33,7 @@ use crate::build::status::{BuildState, BuildStatus, CancelReason, Failure, Failu
 use crate::build::transition::{replay, transition};
 use crate::ids::{BuildId, NodeKey};
 use crate::logs::{Mask, Quotes};
+use crate::metrics::Tally;
 use crate::store::attempts::{self, NewAttempt};
 use crate::store::builds::{self, BuildRequest};
 use crate::store::results::Scope;
@@ -146,6 +148,7 @@ struct Driver {
     tidying: JoinSet<()>,
     /// Nodes with a task: it can be stopped by the channel, or (before the attempt exists) aborted.
     busy: HashMap<usize, (watch::Sender<Stop>, AbortHandle, bool)>,
+    tally: Tally,
     launches: (mpsc::Sender<Launch>, mpsc::Receiver<Launch>),
     /// The most severe cancellation asked for.
     cancel: watch::Receiver<Option<CancelReason>>,
@@ -174,6 +177,8 @@ impl Engine {
         }
         let build = Build::new(Arc::clone(self), (id, row.request), expanded, drive.secrets, drive.notices);
         let build = Arc::new(build);
+        let names = (build.request.project.as_str(), build.request.pipeline.as_str());
+        let tally = Tally::new(Arc::clone(&self.metrics), names, &build.expanded.plan, row.created_at, &history);
         super::gc::remove_ended_units(&build, &state).await;
         let mut driver = Driver {
             slots: drive.slots,
@@ -186,6 +191,7 @@ impl Engine {
             tasks: JoinSet::new(),
             tidying: JoinSet::new(),
             busy: HashMap::new(),
+            tally,
             launches: mpsc::channel(MESSAGES),
             cancel: drive.cancel.clone(),
         };
@@ -295,15 +301,21 @@ impl Driver {
         let build = Arc::clone(&self.build);
         let good = self.good_before(node);
         let (slots, holder, priority) = (self.slots.clone(), self.holder(node), self.priority);
-        let task = self.tasks.spawn(async move {
+        let work = async move {
             let begun = begin::begin(&build, node, attempt, &good).await;
             // What is reused needs no place.
             let place = match &begun {
-                Begun::Run(start) => Some(slots.take(&start.runner, holder, priority).await),
+                Begun::Run(start) => {
+                    let asked = std::time::Instant::now();
+                    let place = slots.take(&start.runner, holder, priority).await;
+                    build.engine.metrics.got_place(&start.runner, asked.elapsed());
+                    Some(place)
+                }
                 Begun::Reuse(_) => None,
             };
             Done::Begun(node, attempt, Box::new(begun), place)
-        });
+        };
+        let task = self.tasks.spawn(work.in_current_span());
         self.busy.insert(node, (watch::channel(None).0, task, false));
     }
 
@@ -327,8 +339,8 @@ impl Driver {
             stop: stopped,
             launches: self.launches.0.clone(),
         };
-        let task =
-            self.tasks.spawn(async move { Done::Attempt(node, attempt, Box::new(attempt::run(cx, takeover).await)) });
+        let work = async move { Done::Attempt(node, attempt, Box::new(attempt::run(cx, takeover).await)) };
+        let task = self.tasks.spawn(work.in_current_span());
         self.busy.insert(node, (stop, task, true));
     }
 
@@ -422,12 +434,14 @@ impl Driver {
         if well {
             // It has ended by itself, so what comes next need not wait for its removal; its place is free already.
             drop(place);
-            self.tidying.spawn(tidy);
+            self.tidying.spawn(tidy.in_current_span());
         } else {
             tidy.await;
         }
         let engine = &self.build.engine;
-        engine.packer.attempt_ended(engine.paths.log(self.build.id, &key, attempt));
+        let log = engine.paths.log(self.build.id, &key, attempt);
+        self.tally.log(std::fs::metadata(&log).map_or(0, |log| log.len()));
+        engine.packer.attempt_ended(log);
         Ok(())
     }
 
@@ -498,6 +512,7 @@ impl Driver {
             }
         }
         self.held.clear();
+        self.tally.committed(plan, &self.stored, &after, &stamped);
         self.stored = after.clone();
         self.state = after;
         for event in stamped {

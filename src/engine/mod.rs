@@ -38,6 +38,7 @@ use std::sync::Arc;
 
 use crate::artifact::ArtifactStore;
 use crate::ids::Micros;
+use crate::metrics::Metrics;
 use crate::runner::RunnerError;
 use crate::store::{Store, StoreError};
 use paths::Paths;
@@ -107,6 +108,8 @@ pub struct Engine {
     pub runners: Runners,
     /// Packs logs that are whole.
     pub packer: pack::Packer,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Engine {
@@ -124,10 +127,13 @@ impl Engine {
     /// As [`Engine::open`].
     pub async fn open_with(paths: Paths, docker_host: Option<String>) -> Result<Arc<Self>, EngineError> {
         paths.create()?;
-        let store = Arc::new(Store::open(&paths.database())?);
+        let metrics = Arc::new(Metrics::default());
+        let commits = metrics.commits();
+        let measure = move |took: std::time::Duration| commits.observe(took.as_secs_f64());
+        let store = Arc::new(Store::open_measured(&paths.database(), measure)?);
         let artifacts = storage::open(&paths, &store).await?;
         let runners = Runners::new(&paths, &store.instance, docker_host)?;
-        Ok(Arc::new(Self { paths, store, artifacts, runners, packer: pack::Packer::default() }))
+        Ok(Arc::new(Self { paths, store, artifacts, runners, packer: pack::Packer::default(), metrics }))
     }
 }
 

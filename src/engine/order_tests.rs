@@ -117,7 +117,14 @@ async fn no_row_names_what_a_power_cut_would_take() {
     };
     let artifacts = Arc::new(ArtifactStore::open_on(&ArtifactSettings::folder(folder.clone()), disk).unwrap());
     let runners = Runners::new(&paths, &store.instance, None).unwrap();
-    let engine = Arc::new(Engine { paths, store: Arc::clone(&store), artifacts, runners, packer: Packer::default() });
+    let engine = Arc::new(Engine {
+        paths,
+        store: Arc::clone(&store),
+        artifacts,
+        runners,
+        packer: Packer::default(),
+        metrics: Arc::default(),
+    });
 
     let taken =
         source::snapshot(&tree, &engine.artifacts, &engine.paths.stat_cache(), engine.paths.root()).await.unwrap();

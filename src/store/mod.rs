@@ -22,7 +22,7 @@ pub mod triggers;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::oneshot;
@@ -110,13 +110,21 @@ impl Store {
     /// # Errors
     /// If it cannot be opened, or was written by a newer version.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_measured(path, |_| {})
+    }
+
+    /// As [`Store::open`]; `measured` is told how long each commit took to be on the disk.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_measured(path: &Path, measured: impl Fn(Duration) + Send + 'static) -> Result<Self, StoreError> {
         let mut connection = connect(path, OpenFlags::default())?;
         migrate(&mut connection)?;
         let instance = instance(&connection)?;
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
         std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || write_loop(connection, &queue))
+            .spawn(move || write_loop(connection, &queue, measured))
             .map_err(|error| StoreError::Other(format!("cannot start the writer: {error}")))?;
         Ok(Self { path: path.to_owned(), jobs, readers: Mutex::default(), instance })
     }
@@ -243,11 +251,13 @@ fn instance(connection: &Connection) -> Result<String, StoreError> {
     Ok(connection.query_row("SELECT value FROM meta WHERE name = 'instance'", [], |row| row.get(0))?)
 }
 
-fn write_loop(mut connection: Connection, queue: &mpsc::Receiver<Job>) {
+fn write_loop(mut connection: Connection, queue: &mpsc::Receiver<Job>, measured: impl Fn(Duration)) {
     while let Ok(first) = queue.recv() {
         let batch: Vec<Job> = std::iter::once(first).chain(queue.try_iter().take(QUEUE)).collect();
         let mut replies: Vec<Reply> = Vec::with_capacity(batch.len());
+        let begun = Instant::now();
         let committed = commit(&mut connection, batch, &mut replies);
+        measured(begun.elapsed());
         for reply in replies {
             reply(committed.as_ref().map(|_| ()).map_err(again));
         }

@@ -5,6 +5,7 @@ pub mod api;
 pub mod auth;
 pub mod hooks;
 pub mod idempotency;
+pub mod metrics;
 pub mod problem;
 pub mod request_id;
 
@@ -43,7 +44,8 @@ pub struct App {
 
 /// All routes.
 pub fn router(app: App) -> Router {
-    let hooks = post(hooks::github).layer(DefaultBodyLimit::max(crate::trigger::github::MAX_BODY_BYTES));
+    let counted = axum::middleware::from_fn_with_state(app.clone(), metrics::deliveries);
+    let hooks = post(hooks::github).layer(DefaultBodyLimit::max(crate::trigger::github::MAX_BODY_BYTES)).layer(counted);
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .nest("/api/v1", api::router().layer(axum::middleware::from_fn_with_state(app.clone(), idempotency::once)))

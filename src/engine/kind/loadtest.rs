@@ -20,6 +20,7 @@ use crate::load::plan::{JsonLines, LoadPlan, split_json_lines};
 use crate::load::report::{self, LoadReport, Verdict};
 use crate::load::target::Endpoint;
 use crate::load::{self, k6, locust, probe};
+use crate::metrics::LoadFigures;
 use crate::pipeline::types::{Body, Generator, Loadtest, Step, Work};
 
 /// Largest file of request bodies.
@@ -110,7 +111,11 @@ async fn built_in(attempt: &mut Attempt, plan: LoadPlan, served: &Served) -> Res
             token.cancel();
         }
     });
+    let build = std::sync::Arc::clone(&attempt.cx.build);
+    let request = &build.request;
+    let series = build.engine.metrics.load_test(&request.project, &request.pipeline, node.stage.as_str());
     let run = load::engine::run(plan, cancel, move |tick| {
+        series.tick(&numbers(tick));
         tell(&notices, Notice::Load { node: node.clone(), text: figures(tick) });
     });
     let done = run.await;
@@ -124,6 +129,21 @@ async fn built_in(attempt: &mut Attempt, plan: LoadPlan, served: &Served) -> Res
             Err(Halt::failed(FailureKind::Contract, "one request of each kind must pass before load starts"))
         }
         (Err(error), None) => Err(Halt::failed(FailureKind::Load, error.to_string())),
+    }
+}
+
+/// The last second of a load test under way.
+fn numbers(tick: &Tick) -> LoadFigures {
+    let second = &tick.second;
+    LoadFigures {
+        good: second.good,
+        failed: second.failed,
+        dropped: second.dropped,
+        seconds: second.seconds,
+        users: second.users,
+        p50_ms: second.p50_ms,
+        p95_ms: second.p95_ms,
+        p99_ms: second.p99_ms,
     }
 }
 

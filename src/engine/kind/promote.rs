@@ -40,6 +40,7 @@ pub async fn run(attempt: &mut Attempt, spec: &Promote) -> Result<Good, Halt> {
         let judgement = case.judge(spec);
         report(attempt, &judgement)?;
         if judgement.verdict == Verdict::Error {
+            count(attempt, spec, judgement.verdict.word());
             return Err(Halt::failed(FailureKind::Promote, judgement.reason));
         }
         if !attempt.cx.build.may_register() {
@@ -52,6 +53,7 @@ pub async fn run(attempt: &mut Attempt, spec: &Promote) -> Result<Good, Halt> {
         match decide(attempt, spec, &case, &judgement).await {
             Ok(word) => {
                 came_to(attempt, word);
+                count(attempt, spec, word);
                 return finding(spec, &judgement);
             }
             Err(Decided::ChampionChanged(text)) => attempt.log.note(&format!("{text}: judging again")),
@@ -122,6 +124,12 @@ fn report(attempt: &mut Attempt, judgement: &Judgement) -> Result<(), Halt> {
     report["summary"] = serde_json::Value::String(summary);
     attempt.reports.insert("judgement".to_owned(), report);
     Ok(())
+}
+
+/// Counts the decision.
+fn count(attempt: &Attempt, spec: &Promote, verdict: &str) {
+    let build = &attempt.cx.build;
+    build.engine.metrics.promotion(&build.request.project, &spec.model, verdict);
 }
 
 /// What was really decided, for the report's last line: a verdict is not yet a promotion.
