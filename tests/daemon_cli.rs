@@ -357,3 +357,29 @@ fn a_request_that_is_sent_twice_counts_once() {
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     assert_eq!(post("four", "/projects/demo/builds", "{}").0, 202);
 }
+
+#[test]
+fn doctor_looks_through_the_data_folder() {
+    let mut served = Served::start(PIPELINE);
+    served.expect(0, &["trigger", "demo", "--wait"]);
+    let well = served.place.json(&["doctor", "--deep", "--json"]);
+    let deep: Vec<&Value> = well.as_array().unwrap().iter().filter(|finding| finding["what"] == "deep").collect();
+    assert!(deep.len() >= 10 && deep.iter().all(|finding| finding["state"] == "ok"), "{well:#}");
+    served.stop();
+
+    // Each thing that must hold is broken in turn.
+    let data = served.place.data();
+    let logs: Vec<PathBuf> =
+        std::fs::read_dir(data.join("logs/1")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    logs.iter().for_each(|log| std::fs::remove_file(log).unwrap());
+    std::fs::remove_dir_all(data.join("artifacts/blobs")).unwrap();
+    let db = rusqlite::Connection::open(data.join("orchestrator.db")).unwrap();
+    db.execute("UPDATE stages SET status = 'running' WHERE node = 'say'", []).unwrap();
+    db.execute("UPDATE builds SET trigger = 999", []).unwrap();
+    let ill = served.place.expect(1, &["doctor", "--deep"]);
+    for what in
+        ["build #1 say attempt 1: there is no log", "is not there, or damaged", "build 1 say is running", "trigger "]
+    {
+        assert!(ill.out.contains(what), "{what}: {}", ill.out);
+    }
+}

@@ -137,8 +137,9 @@ pub enum Command {
     Loadtest(Box<LoadtestArgs>),
     /// Remove what nobody owns: containers, processes, networks, unreferenced artifacts
     Gc(GcArgs),
-    /// Look whether this machine has what builds need
-    Doctor(JsonArgs),
+    /// Look whether this machine has what builds need, and with --deep whether the data folder is whole
+    #[command(after_help = "Examples:\n  orchestrator doctor\n  orchestrator doctor --deep")]
+    Doctor(DoctorArgs),
     /// Run the daemon: webhooks, polling, schedules, queue, API
     #[command(
         after_help = "Examples:\n  orchestrator serve\n  orchestrator serve --config /etc/orchestrator/orchestrator.toml\n\n\
@@ -474,9 +475,12 @@ pub struct GcArgs {
     pub json: bool,
 }
 
-/// Commands with no other flag.
+/// `doctor`
 #[derive(Debug, Args)]
-pub struct JsonArgs {
+pub struct DoctorArgs {
+    /// Look through all rows, logs and artifacts too; nothing is changed, and a daemon may run meanwhile
+    #[arg(long)]
+    pub deep: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::args::JsonArgs;
+use super::args::DoctorArgs;
 use super::{data, exit, text};
 use crate::engine::Engine;
+use crate::engine::inspect;
 use crate::engine::paths::Paths;
 
 /// One thing looked at.
@@ -28,13 +30,16 @@ fn finding(what: &'static str, state: &'static str, detail: impl Into<String>) -
 ///
 /// # Errors
 /// If the answer cannot be printed.
-pub async fn run(data: Option<&Path>, args: JsonArgs) -> anyhow::Result<i32> {
+pub async fn run(data: Option<&Path>, args: DoctorArgs) -> anyhow::Result<i32> {
     let mut findings = vec![finding("orchestrator", "ok", env!("CARGO_PKG_VERSION"))];
     let paths = Paths::new(data)?;
     match Engine::open(paths.clone()).await {
         Ok(engine) => {
             findings.push(finding("data folder", "ok", paths.root().display().to_string()));
             findings.extend(docker(&engine).await);
+            if args.deep {
+                findings.extend(deep(&engine).await?);
+            }
         }
         Err(error) => findings.push(finding("data folder", "problem", format!("{}: {error}", paths.root().display()))),
     }
@@ -57,6 +62,25 @@ pub async fn run(data: Option<&Path>, args: JsonArgs) -> anyhow::Result<i32> {
         }
     }
     Ok(if problem { exit::FAILED } else { exit::PASSED })
+}
+
+/// What must hold in the data folder.
+async fn deep(engine: &Arc<Engine>) -> anyhow::Result<Vec<Finding>> {
+    let findings = inspect::all(engine).await?.into_iter().map(|looked| {
+        let state = match (looked.broken.is_empty(), looked.remark) {
+            (true, _) => "ok",
+            (false, true) => "warning",
+            (false, false) => "problem",
+        };
+        let seen = looked.count.map(|count| format!(" ({count} looked at)")).unwrap_or_default();
+        let detail = if looked.broken.is_empty() {
+            format!("{}{seen}", looked.what)
+        } else {
+            format!("{}{seen}, but not: {}", looked.what, text::one_line(&looked.broken.join("; "), 4000))
+        };
+        finding("deep", state, detail)
+    });
+    Ok(findings.collect())
 }
 
 async fn docker(engine: &Engine) -> Vec<Finding> {

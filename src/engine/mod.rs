@@ -15,6 +15,7 @@ pub mod drive;
 pub mod environment;
 pub mod evidence;
 pub mod gc;
+pub mod inspect;
 pub mod kept;
 pub mod lock;
 pub mod notice;

@@ -11,6 +11,7 @@ pub mod deployments;
 pub mod events;
 pub mod heads;
 pub mod idempotency;
+pub mod inspect;
 pub mod models;
 pub mod queue;
 pub mod results;
