@@ -108,6 +108,19 @@ fn what_serves_goes_on_when_the_disk_is_full() {
     clear(&place);
 }
 
+/// Nobody has the database open, and not even its shared memory has room.
+#[test]
+fn whoever_cannot_even_look_is_told_why() {
+    let place = Place::new();
+    let Some(disk) = SmallDisk::over(&place.data()) else { return };
+    place.write("pipeline.yaml", "stages: { a: { run: echo x } }");
+    place.expect(0, &["run"]);
+    let ended = run_full(&place, &disk, 0, &["run"]);
+    assert_ne!(ended.code, 0);
+    assert!(ended.err.contains("the disk of the data folder is full"), "{}", ended.err);
+    place.expect(0, &["run", "--no-reuse"]);
+}
+
 /// Nothing can be stored: the first signal cannot cancel in good order, the second ends the program all the same.
 #[test]
 fn whoever_cannot_store_can_still_be_killed() {

@@ -228,9 +228,19 @@ pub const KEYS: &[Key] = &[
         "File with the webhook's secret. Without a secret, webhooks for this project are refused.",
     ),
     key("projects.<name>.webhook_secret_env", Kind::SecretEnv, "", "Environment variable with the webhook's secret."),
-    key("projects.<name>.token_file", Kind::SecretFile, "", "File with a token for cloning by https."),
-    key("projects.<name>.token_env", Kind::SecretEnv, "", "Environment variable with a token for cloning by https."),
-    key("projects.<name>.ssh_key_file", Kind::SecretFile, "", "Private key for cloning by ssh."),
+    key(
+        "projects.<name>.token_file",
+        Kind::SecretFile,
+        "",
+        "File with a token for cloning by https, which comes later.",
+    ),
+    key(
+        "projects.<name>.token_env",
+        Kind::SecretEnv,
+        "",
+        "Environment variable with a token for cloning by https, which comes later.",
+    ),
+    key("projects.<name>.ssh_key_file", Kind::SecretFile, "", "Private key for cloning by ssh, which comes later."),
     key(
         "projects.<name>.trusted",
         Kind::Flag,

@@ -63,6 +63,7 @@ impl Daemon {
     /// If another daemon has the data folder, the address is taken, or the store cannot be opened.
     pub async fn start(loaded: Loaded, paths: Paths) -> anyhow::Result<Self> {
         let config = loaded.config.clone();
+        not_yet(&config)?;
         let docker_host = runners_of(&config)?;
         paths.create()?;
         let lock = take_folder(&paths).await?;
@@ -279,6 +280,32 @@ impl Reload {
             tracing::info!("the new configuration is in force");
         }
     }
+}
+
+/// What the configuration asks for and this version does not do: refused where silence would be taken for safety, else said.
+fn not_yet(config: &Config) -> anyhow::Result<()> {
+    if config.server.tls.is_some() {
+        anyhow::bail!("server.tls: this version answers plain http only; put a proxy in front, and remove the key");
+    }
+    match config.auth.mode {
+        AuthMode::Token | AuthMode::None => {}
+        AuthMode::Oidc { .. } | AuthMode::GitHub(_) => {
+            anyhow::bail!("auth.mode: this version lets people in by tokens only; set it to \"token\"");
+        }
+    }
+    if config.artifacts.url.is_some() {
+        anyhow::bail!(
+            "artifacts: this version takes the bucket from ORCHESTRATOR_ARTIFACTS; set that, and remove the key"
+        );
+    }
+    let asked = [
+        ("github", config.github.token.is_some() || config.github.app.is_some()),
+        ("notify", !config.notify.is_empty()),
+    ];
+    for (key, _) in asked.into_iter().filter(|(_, asked)| *asked) {
+        tracing::warn!("{key}: this version reports to nobody; the setting waits for a later one");
+    }
+    Ok(())
 }
 
 /// The name by which the engine knows a runner.
