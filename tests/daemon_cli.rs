@@ -383,3 +383,45 @@ fn doctor_looks_through_the_data_folder() {
         assert!(ill.out.contains(what), "{what}: {}", ill.out);
     }
 }
+
+#[test]
+fn a_backup_that_is_made_under_load_is_whole() {
+    let mut served =
+        Served::start("stages: { a: { run: 'for i in $(seq 200); do echo $i; done; echo x > out', outputs: [out] } }");
+    for _ in 0..5 {
+        served.expect(0, &["trigger", "demo", "--no-reuse"]);
+    }
+    let mut made = Vec::new();
+    for at in 0..3 {
+        let file = served.place.outside(&format!("backup-{at}.tar"));
+        for _ in 0..5 {
+            served.expect(0, &["trigger", "demo", "--no-reuse"]);
+        }
+        served.place.expect(0, &["backup", file.to_str().unwrap()]);
+        made.push(file);
+    }
+    served.stop();
+    for (at, file) in made.iter().enumerate() {
+        let folder = served.place.outside(&format!("restored-{at}"));
+        let on = |arguments: &[&str]| {
+            let mut command = served.place.command(arguments);
+            ended(command.env("ORCHESTRATOR_DATA_DIR", &folder).output().unwrap())
+        };
+        let restored = on(&["restore", file.to_str().unwrap()]);
+        assert_eq!(restored.code, 0, "{restored:?}");
+        let looked = on(&["doctor", "--deep"]);
+        assert_eq!(looked.code, 0, "{looked:?}");
+        assert!(on(&["builds", "--limit", "100"]).out.lines().count() > 5 * (at + 1), "what was accepted is in it");
+        assert_eq!(on(&["restore", file.to_str().unwrap()]).code, 1, "only into an empty folder");
+    }
+    // One that was cut off is refused.
+    let bytes = std::fs::read(&made[0]).unwrap();
+    let cut = served.place.outside("cut.tar");
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    let mut command = served.place.command(&["restore", cut.to_str().unwrap()]);
+    assert_eq!(
+        command.env("ORCHESTRATOR_DATA_DIR", served.place.outside("cut")).output().unwrap().status.code(),
+        Some(1)
+    );
+    assert!(!served.place.outside("cut/orchestrator.db").exists());
+}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::backup::BackupArgs;
 use super::config::ConfigArgs;
 use super::deliveries::{DeliveriesArgs, TriggersArgs};
 use super::events::EventsArgs;
@@ -137,6 +138,16 @@ pub enum Command {
     Loadtest(Box<LoadtestArgs>),
     /// Remove what nobody owns: containers, processes, networks, unreferenced artifacts
     Gc(GcArgs),
+    /// Write the data folder into one file, while builds and a daemon run
+    #[command(
+        after_help = "Example:\n  orchestrator backup /backups/orchestrator.tar\n\nIt holds rows, logs and artifacts (those in a bucket stay there), not the key of secrets."
+    )]
+    Backup(BackupArgs),
+    /// Make a data folder of a backup
+    #[command(
+        after_help = "Example:\n  orchestrator --data-dir /var/lib/orchestrator restore /backups/orchestrator.tar"
+    )]
+    Restore(BackupArgs),
     /// Look whether this machine has what builds need, and with --deep whether the data folder is whole
     #[command(after_help = "Examples:\n  orchestrator doctor\n  orchestrator doctor --deep")]
     Doctor(DoctorArgs),

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod artifacts;
+pub mod backup;
 pub mod builds;
 pub mod config;
 pub mod data;
@@ -121,6 +122,8 @@ async fn dispatch(cli: Cli, by_flag: bool) -> anyhow::Result<i32> {
         Command::Deployments(args) => models::deployments(here()?, args).await,
         Command::Loadtest(args) => loadtest::run(args).await,
         Command::Gc(args) => gc::run(here()?, args).await,
+        Command::Backup(args) => backup::backup(here()?, args).await,
+        Command::Restore(args) => backup::restore(here()?, &args),
         Command::Doctor(args) => doctor::run(here()?, args).await,
         Command::Serve(args) => serve::run(here()?, args, cli.verbose).await,
         Command::Config(args) => config::run(&args),

@@ -8,6 +8,7 @@
 //! A build that was interrupted is driven again by the same function: a fresh build is a recovery with nothing to recover.
 
 pub mod attempt;
+pub mod backup;
 pub mod begin;
 pub mod companion;
 pub mod deployments;

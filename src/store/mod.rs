@@ -18,6 +18,7 @@ pub mod results;
 pub mod roots;
 pub mod secrets;
 pub mod settings;
+pub mod snapshot;
 pub mod triggers;
 
 use std::path::{Path, PathBuf};
