@@ -68,7 +68,7 @@ def project(folder):
     shutil.copy(f"{ROOT}/examples/quickstart/player_stats.csv", folder)
     with open(f"{ROOT}/examples/quickstart/pipeline.yaml", encoding="utf-8") as file:
         text = file.read()
-    for old, new in [("duration: 3s", "duration: 8s"), ("deploy: { strategy: replace, port: 8080 }", "deploy: none")]:
+    for old, new in [("duration: 3s", "duration: 8s"), ("deploy: { strategy: replace, port: 8080 }", "deploy: { strategy: none }")]:
         if old not in text:
             raise SystemExit(f"examples/quickstart/pipeline.yaml has no `{old}` any more: change this script with it")
         text = text.replace(old, new)
@@ -262,7 +262,8 @@ def main():
         except BaseException:
             for name, _ in started:
                 with open(f"{place}/{name}.log", encoding="utf-8") as log:
-                    print(f"--- the end of {name}'s log", *log.readlines()[-25:], sep="\n")
+                    told = [line.rstrip() for line in log if '"answered"' not in line]
+                    print(f"--- the end of {name}'s log", *told[-25:], sep="\n")
             raise
         finally:
             for _, process in reversed(started):

@@ -179,7 +179,12 @@ impl Decider {
         let reason = settled.reason.clone();
         let came = self.engine.store.write(move |tx| settle(tx, &name, id, decided, &settled, now())).await?;
         self.engine.metrics.trigger(&project.name, trigger.source.word(), word);
-        tracing::info!(trigger = id, project = project.name, decision = word, builds = ?came.made, "{reason}");
+        let made: Vec<u64> = came.made.iter().map(|build| build.0).collect();
+        if decided == Decided::Failed {
+            tracing::warn!(trigger = id, project = project.name, decision = word, ?made, "{reason}");
+        } else {
+            tracing::info!(trigger = id, project = project.name, decision = word, ?made, "{reason}");
+        }
         if !came.made.is_empty() || !came.ended.is_empty() {
             self.queue.nudge();
         }

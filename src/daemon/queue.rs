@@ -196,7 +196,13 @@ impl Queue {
                 let (row, standing) = read.await?;
                 let secrets = secrets.for_build(&row.request).await?;
                 let drive = Drive { secrets, cancel: cancelled, notices, slots, priority: standing.priority };
-                engine.drive(id, drive).await
+                let goes = if row.status == BuildStatus::Queued { "starts" } else { "goes on" };
+                tracing::info!(pipeline = row.request.pipeline, "build {id} {goes}");
+                let ended = engine.drive(id, drive).await;
+                if let Ok(status) = &ended {
+                    tracing::info!(pipeline = row.request.pipeline, "build {id}: {}", status.word());
+                }
+                ended
             };
             (id, drive.await)
         };
