@@ -25,6 +25,7 @@ mod locust;
 mod logs;
 mod model;
 mod redeploy;
+mod retention;
 mod run;
 mod runner_contract;
 mod runner_local;

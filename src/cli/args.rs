@@ -467,8 +467,12 @@ pub struct RollbackArgs {
     pub reason: String,
 }
 
+fn age(text: &str) -> Result<std::time::Duration, String> {
+    crate::pipeline::units::duration(text).map_err(|error| error.to_string())
+}
+
 fn min_age(text: &str) -> Result<std::time::Duration, String> {
-    let age = crate::pipeline::units::duration(text).map_err(|error| error.to_string())?;
+    let age = age(text)?;
     if age < crate::artifact::YOUNGEST { Err("at least 2h".to_owned()) } else { Ok(age) }
 }
 
@@ -481,6 +485,12 @@ pub struct GcArgs {
     /// Keep artifacts that are younger, whoever needs them; at least 2h (in a bucket 24h), since builds that run have some in hand
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = min_age)]
     pub min_age: std::time::Duration,
+    /// Remove builds too: all but the newest N of each project, what serves and what it came from excepted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub keep_builds: Option<u64>,
+    /// Remove builds too that are older, with the same exceptions
+    #[arg(long, value_name = "DURATION", value_parser = age)]
+    pub older_than: Option<std::time::Duration>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

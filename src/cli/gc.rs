@@ -10,6 +10,7 @@ use super::{data, exit, text};
 use crate::artifact::Sweep;
 use crate::engine::gc::{self, Cleared, Kept};
 use crate::engine::pack;
+use crate::engine::retention::{self, Gone, Keep};
 
 /// Removes what nobody owns: on every runner that can be reached, and of the artifacts.
 ///
@@ -29,6 +30,11 @@ pub async fn run(data: Option<&Path>, args: GcArgs) -> anyhow::Result<i32> {
         }
         Err(error) => text::remark(&text::paint(text::DIM, format!("docker is not looked at: {error}"))),
     }
+    let keep = Keep { builds: args.keep_builds, age: args.older_than, size: None };
+    let gone = match keep == Keep::default() {
+        true => Gone::default(),
+        false => retention::apply(&engine, keep, how).await?,
+    };
     let artifacts = gc::artifacts(&engine, args.min_age, how).await?;
     if how == Sweep::Remove {
         pack::finish_left(&engine).await?;
@@ -37,6 +43,7 @@ pub async fn run(data: Option<&Path>, args: GcArgs) -> anyhow::Result<i32> {
     if args.json {
         let mut told = serde_json::to_value(&all)?;
         told["artifacts"] = serde_json::to_value(artifacts)?;
+        told["builds"] = serde_json::to_value(gone)?;
         told["dry_run"] = json!(args.dry_run);
         data::print_json(&told)?;
         return Ok(exit::PASSED);
@@ -49,8 +56,12 @@ pub async fn run(data: Option<&Path>, args: GcArgs) -> anyhow::Result<i32> {
             count += 1;
         }
     }
+    if gone.builds > 0 {
+        let builds = if gone.builds == 1 { "build" } else { "builds" };
+        anstream::println!("{done} {} {builds} with logs of {}", gone.builds, text::size(gone.log_bytes));
+    }
     tell(&artifacts, done);
-    if count == 0 && artifacts.swept.removed == 0 {
+    if count == 0 && gone.builds == 0 && artifacts.swept.removed == 0 {
         anstream::println!("nothing to remove");
     }
     Ok(exit::PASSED)

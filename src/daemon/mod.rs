@@ -12,6 +12,7 @@ pub mod keyring;
 pub mod place;
 pub mod projects;
 pub mod queue;
+pub mod retention;
 pub mod secrets;
 pub mod serve;
 pub mod settle;

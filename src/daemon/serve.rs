@@ -19,6 +19,7 @@ use super::intake::Intake;
 use super::keyring::{self, Keyring};
 use super::projects::{self, Projects};
 use super::queue::Queue;
+use super::retention;
 use super::secrets::Sealed;
 use crate::artifact::Sweep;
 use crate::build::queue::Limits;
@@ -100,6 +101,7 @@ impl Daemon {
         tasks.spawn(Intake { engine: Arc::clone(&engine), projects: projects.clone() }.run(stop.clone()));
         tasks.spawn(Clock { engine: Arc::clone(&engine), projects: projects.clone() }.run(stop.clone()));
         tasks.spawn(sweep(Arc::clone(&engine), stop.clone()));
+        tasks.spawn(retention::run(Arc::clone(&engine), watched.subscribe(), stop.clone()));
         let reload = Reload { all, limits, slots, mirrors };
         tasks.spawn(reload.run(watched.subscribe(), stop.clone()));
 

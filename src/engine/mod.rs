@@ -22,6 +22,7 @@ pub mod lock;
 pub mod notice;
 pub mod pack;
 pub mod paths;
+pub mod retention;
 pub mod retry;
 pub mod runners;
 pub mod scratch;

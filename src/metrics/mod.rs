@@ -61,6 +61,10 @@ pub struct Metrics {
     commit_seconds: Histogram,
     data_free: IntGauge,
     repairs: IntCounterVec,
+    cleanups: IntCounterVec,
+    cleanup_seconds: Histogram,
+    cleaned: IntCounterVec,
+    cleaned_bytes: IntCounter,
     promotions: IntCounterVec,
     champion: IntGaugeVec,
     champion_metric: GaugeVec,
@@ -178,6 +182,18 @@ impl Metrics {
                 &["kind"],
                 "What was found left of a daemon that was killed, and put right: deployment, unit, network.",
             )?,
+            cleanups: m.counters(
+                "orchestrator_cleanups_total",
+                &["result"],
+                "Looks for old builds and files that nobody needs, by result: succeeded, failed.",
+            )?,
+            cleanup_seconds: m.times("orchestrator_cleanup_duration_seconds", LONG, "How long such a look took.")?,
+            cleaned: m.counters(
+                "orchestrator_cleanup_removed_total",
+                &["kind"],
+                "What clean-ups removed: build, delivery, file.",
+            )?,
+            cleaned_bytes: m.counter("orchestrator_cleanup_removed_bytes_total", "Bytes of logs and files that clean-ups removed.")?,
             promotions: m.counters(
                 "orchestrator_promotions_total",
                 &["project", "model", "result"],
@@ -203,6 +219,12 @@ impl Metrics {
         }
         for kind in ["deployment", "unit", "network"] {
             metrics.repairs.with_label_values(&[kind]);
+        }
+        for result in ["succeeded", "failed"] {
+            metrics.cleanups.with_label_values(&[result]);
+        }
+        for kind in ["build", "delivery", "file"] {
+            metrics.cleaned.with_label_values(&[kind]);
         }
         Ok(Self { maker, ..metrics })
     }
@@ -335,6 +357,17 @@ impl Metrics {
         self.repairs.with_label_values(&[kind]).inc_by(count as u64);
     }
 
+    /// A clean-up ended; it broke if there is nothing to tell.
+    pub fn cleaned(&self, done: Option<Cleaned>, took: Duration) {
+        self.cleanups.with_label_values(&[if done.is_some() { "succeeded" } else { "failed" }]).inc();
+        self.cleanup_seconds.observe(took.as_secs_f64());
+        let done = done.unwrap_or_default();
+        for (kind, count) in [("build", done.builds), ("delivery", done.deliveries), ("file", done.files)] {
+            self.cleaned.with_label_values(&[kind]).inc_by(count);
+        }
+        self.cleaned_bytes.inc_by(done.bytes);
+    }
+
     /// A promote stage decided.
     pub fn promotion(&self, project: &str, model: &str, verdict: &str) {
         self.promotions.with_label_values(&[project, model, verdict]).inc();
@@ -374,6 +407,19 @@ impl Metrics {
             }
         }
     }
+}
+
+/// What a clean-up removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cleaned {
+    /// Builds.
+    pub builds: u64,
+    /// Webhook calls, and decided triggers without a build.
+    pub deliveries: u64,
+    /// Files of artifacts.
+    pub files: u64,
+    /// Bytes of files and logs.
+    pub bytes: u64,
 }
 
 /// A model's champion.

@@ -12,9 +12,8 @@ const NAMED: usize = 20;
 const RULES: &[(&str, &str)] = &[
     (
         "started triggers have builds",
-        // Builds that were removed for their age take nothing from this: only what is younger than the oldest build counts.
+        // A trigger whose builds were removed for their age went with the last of them.
         "SELECT 'trigger ' || id || ' of ' || project FROM triggers WHERE decision IN ('started', 'awaiting') \
-         AND decided_at >= (SELECT coalesce(min(created_at), 0) FROM builds) \
          AND NOT EXISTS (SELECT 1 FROM builds WHERE builds.trigger = triggers.id) LIMIT ?1",
     ),
     (

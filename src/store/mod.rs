@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod models;
 pub mod queue;
 pub mod results;
+pub mod retention;
 pub mod roots;
 pub mod secrets;
 pub mod settings;
