@@ -266,6 +266,14 @@ impl ArtifactStore {
         self.whole(file.clone(), most).await
     }
 
+    /// A file's content for those who read it bit by bit; what is damaged ends with an error. Blocking.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn open_file(self: &Arc<Self>, file: &FileEntry) -> Result<impl Read + Send + use<>, ArtifactError> {
+        self.read(file)
+    }
+
     /// The folder for spool files.
     pub fn spool(&self) -> &Path {
         &self.spool

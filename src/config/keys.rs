@@ -247,6 +247,12 @@ pub const KEYS: &[Key] = &[
         "false",
         "Whether its pipelines may use the local runner and so act with the daemon's own rights.",
     ),
+    key(
+        "projects.<name>.public_badge",
+        Kind::Flag,
+        "false",
+        "Whether its badge, and so how its newest build ended, is shown to those without a token.",
+    ),
     key("projects.<name>.forks", FORKS, "", "As in `[defaults]`."),
     key("projects.<name>.drafts", Kind::Flag, "", "As in `[defaults]`."),
     key("projects.<name>.max_builds", Kind::Number(1, 1000), "", "As in `[defaults]`."),

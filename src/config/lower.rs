@@ -367,6 +367,7 @@ fn project(read: &mut Reader<'_>, name: &str) -> Option<Project> {
         token,
         ssh_key,
         trusted: read.flag(&at("trusted")),
+        public_badge: read.flag(&at("public_badge")),
         forks: match read.text(&forks).as_deref() {
             Some("never") => Forks::Never,
             Some("always") => Forks::Always,

@@ -210,6 +210,8 @@ pub struct Project {
     pub ssh_key: Option<PathBuf>,
     /// May use the local runner.
     pub trusted: bool,
+    /// Its badge needs no token.
+    pub public_badge: bool,
     /// Pull requests from forks.
     pub forks: Forks,
     /// Whether drafts are built.

@@ -112,6 +112,7 @@ impl Daemon {
             notices,
             projects,
             guard,
+            public_url: config.server.public_url.as_str().into(),
             secrets: sealed,
             stop: stop.clone(),
         };

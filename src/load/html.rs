@@ -9,30 +9,13 @@ use crate::load::report::{
 };
 use crate::load::svg::{Bar, Frame, Line, bars, lines, nice_step, short};
 use crate::load::verdict::{share, show_ms};
+use crate::words::escape;
 
 /// Bars of the histogram.
 const BARS: usize = 48;
 
 /// Most points of a line: more than can be told apart.
 const POINTS: usize = 720;
-
-/// Text for HTML, in elements and in quoted attributes.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            // Not allowed in HTML at all.
-            c if c.is_control() && !matches!(c, '\n' | '\t' | '\r') => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
-}
 
 /// The whole page.
 pub fn render(report: &LoadReport) -> String {

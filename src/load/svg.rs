@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use crate::load::html::escape;
+use crate::words::escape;
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 220.0;

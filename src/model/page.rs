@@ -1,5 +1,6 @@
 //! The page on which a person tries a model: a form made from its columns. No script, so it works everywhere.
 
+use crate::words::escape;
 use std::fmt::Write;
 
 use serde_json::{Map, Value};
@@ -104,19 +105,4 @@ fn plain(value: &Value) -> String {
         Value::Number(number) => number.as_f64().map_or_else(|| number.to_string(), |number| number.to_string()),
         other => other.to_string(),
     }
-}
-
-fn escape(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            other => safe.push(other),
-        }
-    }
-    safe
 }

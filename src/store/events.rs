@@ -44,3 +44,38 @@ pub fn after(db: &Connection, build: BuildId, seq: u64, limit: usize) -> Result<
     let rows = query.query_map(params![build.0, seq, limit as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
     rows.map(|row| Ok(row?)).collect()
 }
+
+/// An event of any build, for those who follow all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Any {
+    /// Its place.
+    pub seq: u64,
+    /// Whose build.
+    pub project: String,
+    /// JSON: `build`, `project`, and `event` with its time as `at`.
+    pub body: String,
+}
+
+/// The events of all builds behind a place, at most `limit`.
+///
+/// # Errors
+/// The database's.
+pub fn of_all(db: &Connection, seq: u64, limit: usize) -> Result<Vec<Any>, StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT e.seq, b.project, json_object('build', e.build, 'project', b.project, 'event', json_insert(e.body, '$.at', e.at)) \
+         FROM events e JOIN builds b ON b.id = e.build WHERE e.seq > ?1 ORDER BY e.seq LIMIT ?2",
+    )?;
+    let seq = i64::try_from(seq).unwrap_or(i64::MAX);
+    let rows = query.query_map(params![seq, limit as i64], |row| {
+        Ok(Any { seq: row.get(0)?, project: row.get(1)?, body: row.get(2)? })
+    })?;
+    rows.map(|row| Ok(row?)).collect()
+}
+
+/// The place of the newest event; 0 if there is none.
+///
+/// # Errors
+/// The database's.
+pub fn last(db: &Connection) -> Result<u64, StoreError> {
+    Ok(db.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0))?)
+}

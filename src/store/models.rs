@@ -155,10 +155,29 @@ pub fn version(db: &Connection, model: &str, version: u64) -> Result<VersionRow,
 /// # Errors
 /// The database's.
 pub fn versions(db: &Connection, model: &str, limit: usize) -> Result<Vec<VersionRow>, StoreError> {
-    let mut query =
-        db.prepare_cached(&format!("SELECT {COLUMNS} FROM versions WHERE model = ?1 ORDER BY version DESC LIMIT ?2"))?;
-    let rows = query.query_map(params![model, limit as i64], row)?;
+    versions_before(db, model, None, limit)
+}
+
+/// The newest versions of a model before one, at most `limit`.
+///
+/// # Errors
+/// The database's.
+pub fn versions_before(
+    db: &Connection,
+    model: &str,
+    before: Option<u64>,
+    limit: usize,
+) -> Result<Vec<VersionRow>, StoreError> {
+    let mut query = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM versions WHERE model = ?1 AND version < ?2 ORDER BY version DESC LIMIT ?3"
+    ))?;
+    let rows = query.query_map(params![model, place(before), limit as i64], row)?;
     rows.map(|row| row?).collect()
+}
+
+/// A place in a list that goes down; without one, before all.
+fn place(before: Option<u64>) -> i64 {
+    before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX)
 }
 
 /// The names of all models, with their number of versions.
@@ -270,10 +289,28 @@ fn decision(row: &Row<'_>) -> rusqlite::Result<Result<Promotion, StoreError>> {
 /// # Errors
 /// The database's.
 pub fn history(db: &Connection, model: &str, limit: usize) -> Result<Vec<Promotion>, StoreError> {
-    let mut query =
-        db.prepare_cached(&format!("SELECT {DECISION} FROM promotions WHERE model = ?1 ORDER BY id DESC LIMIT ?2"))?;
-    let rows = query.query_map(params![model, limit as i64], decision)?;
-    rows.map(|row| row?).collect()
+    Ok(history_before(db, model, None, limit)?.into_iter().map(|(_, decision)| decision).collect())
+}
+
+/// The newest decisions about a model before one, at most `limit`, each with its number.
+///
+/// # Errors
+/// The database's.
+pub fn history_before(
+    db: &Connection,
+    model: &str,
+    before: Option<u64>,
+    limit: usize,
+) -> Result<Vec<(u64, Promotion)>, StoreError> {
+    let mut query = db.prepare_cached(&format!(
+        "SELECT {DECISION}, id FROM promotions WHERE model = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3"
+    ))?;
+    let rows = query.query_map(params![model, place(before), limit as i64], |row| Ok((row.get(9)?, decision(row)?)))?;
+    rows.map(|row| {
+        let (id, decision) = row?;
+        Ok((id, decision?))
+    })
+    .collect()
 }
 
 /// The decision of a stage, if it made one: what tells a restarted build that its promotion has happened.

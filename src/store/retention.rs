@@ -124,8 +124,8 @@ pub fn is_needed(db: &Connection, id: BuildId) -> Result<bool, StoreError> {
     Ok(needed)
 }
 
-/// Removes a build with all that is of it, unless it is needed meanwhile. Says whether it went. Decisions that changed what
-/// serves stay in their model's history.
+/// Removes a build with all that is of it, unless it is needed meanwhile. Says whether it went. Judgements stay in their model's
+/// history: how often the same rows were judged on counts for the next one.
 ///
 /// # Errors
 /// The database's.
@@ -138,7 +138,7 @@ pub fn remove(tx: &Connection, id: BuildId) -> Result<bool, StoreError> {
     for table in ["events", "stages", "attempts", "results", "versions", "outbox"] {
         tx.prepare_cached(&format!("DELETE FROM {table} WHERE build = ?1"))?.execute([id.0])?;
     }
-    tx.prepare_cached(&format!("DELETE FROM promotions WHERE build = ?1 AND verdict NOT IN {SERVED}"))?
+    tx.prepare_cached("DELETE FROM promotions WHERE build = ?1 AND verdict IN ('unchanged', 'error')")?
         .execute([id.0])?;
     tx.prepare_cached("DELETE FROM builds WHERE id = ?1")?.execute([id.0])?;
     // A trigger that started something has a build, or is gone too.

@@ -98,7 +98,7 @@ async fn read_champions(app: &App) -> Answer<Vec<Champion>> {
 /// What an ordinary user may still write there.
 fn free_bytes(path: &std::path::Path) -> Option<u64> {
     let disk = nix::sys::statvfs::statvfs(path).ok()?;
-    Some(u64::from(disk.blocks_available()).saturating_mul(disk.fragment_size()))
+    Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
 }
 
 /// Memory of this process, as the kernel counts it.

@@ -38,6 +38,8 @@ pub struct App {
     pub stop: CancellationToken,
     /// Who may do what.
     pub guard: Arc<Guard>,
+    /// Where people and other programs reach this daemon.
+    pub public_url: Arc<str>,
     /// Sets and removes secrets.
     pub secrets: Sealed,
 }

@@ -1,26 +1,20 @@
 //! Builds: list, look, cancel, approve, move.
 
-use std::convert::Infallible;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::Stream;
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast::error::RecvError;
 use utoipa::{IntoParams, ToSchema};
 
 use super::page::{Asked, Body, Listed, Named, Page, Perhaps};
 use super::view::{BuildDetail, BuildView, StageView};
 use crate::build::retry;
 use crate::build::status::CancelReason;
-use crate::engine::notice::Notice;
 use crate::engine::now;
 use crate::ids::BuildId;
 use crate::store::access::{self, Scope};
 use crate::store::builds::{self, BuildRow, Filter};
-use crate::store::{attempts, events as log, queue, results};
+use crate::store::{attempts, queue, results};
 use crate::web::App;
 use crate::web::auth::Caller;
 use crate::web::problem::{Answer, Problem};
@@ -276,92 +270,4 @@ pub async fn move_build(
         .await?;
     app.queue.nudge();
     Ok((StatusCode::ACCEPTED, Json(Accepted { accepted: true })))
-}
-
-/// What happened to a build, from its first event on, and live until it has ended (server-sent events, `id` is the event's
-/// place; `Last-Event-ID` continues).
-#[utoipa::path(get, path = "/builds/{build}/events", params(("build" = u64, Path)),
-    responses((status = 200, content_type = "text/event-stream", body = String), (status = 404, body = Problem)))]
-pub async fn events(
-    caller: Caller,
-    State(app): State<App>,
-    Named(id): Named<u64>,
-    headers: axum::http::HeaderMap,
-) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
-    let id = BuildId(id);
-    allowed(&caller, &app, Scope::Read, id).await?;
-    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
-    let stream = futures_util::stream::unfold(Told::new(app, id, last.unwrap_or(0)), |mut told| async move {
-        let event = told.next().await?;
-        Some((Ok(event), told))
-    });
-    Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
-}
-
-/// A follower of a build's events. The rows are what it tells; notices only wake it.
-struct Told {
-    app: App,
-    build: BuildId,
-    last: u64,
-    ready: std::collections::VecDeque<(u64, String)>,
-    notices: tokio::sync::broadcast::Receiver<Notice>,
-    over: bool,
-}
-
-/// Events that are read at once.
-const BATCH: usize = 200;
-/// A look at the rows without a notice.
-const LOOK: std::time::Duration = std::time::Duration::from_secs(5);
-
-impl Told {
-    fn new(app: App, build: BuildId, last: u64) -> Self {
-        let notices = app.notices.subscribe();
-        Self { app, build, last, ready: std::collections::VecDeque::new(), notices, over: false }
-    }
-
-    async fn next(&mut self) -> Option<Event> {
-        loop {
-            if let Some((seq, body)) = self.ready.pop_front() {
-                self.last = seq;
-                return Some(Event::default().id(seq.to_string()).data(body));
-            }
-            if self.over {
-                return None;
-            }
-            let (build, last) = (self.build, self.last);
-            let read = self.app.engine.store.read(move |db| {
-                Ok((log::after(db, build, last, BATCH)?, builds::get(db, build)?.status.is_terminal()))
-            });
-            match read.await {
-                Ok((found, ended)) if !found.is_empty() => {
-                    self.over = ended && found.len() < BATCH;
-                    self.ready.extend(found);
-                    continue;
-                }
-                Ok((_, true)) => return None,
-                Ok((_, false)) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "a follower of events ends");
-                    return None;
-                }
-            }
-            self.woken().await;
-        }
-    }
-
-    /// Until something of this build is told, or for a while.
-    async fn woken(&mut self) {
-        let build = self.build;
-        let told = async {
-            loop {
-                match self.notices.recv().await {
-                    Ok(Notice::Event { build: of, .. }) if of == build => return,
-                    Ok(_) => {}
-                    Err(RecvError::Lagged(_) | RecvError::Closed) => return,
-                }
-            }
-        };
-        // Either way the rows are looked at.
-        let _ = tokio::time::timeout(LOOK, told).await;
-    }
 }

@@ -1,0 +1,253 @@
+//! The model registry: which versions there are, which one serves, and every decision with its evidence.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use rusqlite::Connection;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::page::{Asked, Listed, Named, Page};
+use crate::store::access::Scope;
+use crate::store::deployments::{self, DeploymentRow};
+use crate::store::models::{self, Promotion, VersionRow};
+use crate::store::{StoreError, models::Lineage};
+use crate::web::App;
+use crate::web::auth::Caller;
+use crate::web::problem::{Answer, Problem};
+
+/// A model.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ModelView {
+    /// Its name.
+    pub model: String,
+    /// The project whose training made its newest version.
+    pub project: String,
+    /// How many versions were registered and are kept.
+    pub versions: u64,
+    /// The newest version.
+    pub newest: u64,
+    /// The version that users get.
+    pub champion: Option<u64>,
+    /// Where it serves.
+    pub serves: Option<DeploymentView>,
+}
+
+/// A version of a model.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VersionView {
+    /// From 1.
+    pub version: u64,
+    /// Whether it is the champion.
+    pub champion: bool,
+    /// The build that trained it.
+    pub build: u64,
+    /// The stage that trained it.
+    pub stage: String,
+    /// Numbers as its training reported them.
+    pub metrics: BTreeMap<String, f64>,
+    /// What it was made of: commit, source, image, data, parameters.
+    #[schema(value_type = Object)]
+    pub lineage: Lineage,
+    /// BLAKE3 digest of the model's own files.
+    pub artifact: String,
+    /// When, in microseconds since the epoch.
+    pub made_at: i64,
+}
+
+impl VersionView {
+    fn of(row: VersionRow, champion: Option<u64>) -> Self {
+        Self {
+            version: row.version,
+            champion: champion == Some(row.version),
+            build: row.build.0,
+            stage: row.node.to_string(),
+            metrics: row.metrics,
+            lineage: row.lineage,
+            artifact: row.artifact,
+            made_at: row.made_at.0,
+        }
+    }
+}
+
+/// A decision about a model.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DecisionView {
+    /// The version that was judged.
+    pub candidate: u64,
+    /// The champion before.
+    pub champion: Option<u64>,
+    /// `promoted`, `rejected`, `inconclusive`, `unchanged`, `error` or `rolled-back`.
+    pub verdict: String,
+    /// Who decided.
+    pub actor: String,
+    /// The build that decided, unless a person did.
+    pub build: Option<u64>,
+    /// The stage that decided.
+    pub stage: Option<String>,
+    /// The whole judgement: every number it rests on.
+    #[schema(value_type = Object)]
+    pub evidence: serde_json::Value,
+    /// When, in microseconds since the epoch.
+    pub at: i64,
+}
+
+impl From<Promotion> for DecisionView {
+    fn from(row: Promotion) -> Self {
+        Self {
+            candidate: row.candidate,
+            champion: row.champion,
+            verdict: row.verdict,
+            actor: row.actor,
+            build: row.stage.as_ref().map(|(build, _)| build.0),
+            stage: row.stage.map(|(_, node)| node.to_string()),
+            evidence: row.evidence,
+            at: row.at.0,
+        }
+    }
+}
+
+/// A server of a version.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeploymentView {
+    /// Its number.
+    pub id: i64,
+    /// The model.
+    pub model: String,
+    /// The version.
+    pub version: u64,
+    /// The port that users talk to.
+    pub port: u16,
+    /// `docker` or `local`.
+    pub runner: String,
+    /// `starting`, `live`, `stopped` or `failed`.
+    pub status: &'static str,
+    /// Why, where there is something to say.
+    pub detail: String,
+    /// Since when, in microseconds since the epoch.
+    pub since: i64,
+}
+
+impl From<DeploymentRow> for DeploymentView {
+    fn from(row: DeploymentRow) -> Self {
+        Self {
+            id: row.id,
+            model: row.model,
+            version: row.version,
+            port: row.port,
+            runner: row.runner,
+            status: row.status.word(),
+            detail: row.detail,
+            since: row.since.0,
+        }
+    }
+}
+
+/// The newest version of a model that there is; its project is the model's.
+fn newest(db: &Connection, model: &str) -> Result<Option<VersionRow>, StoreError> {
+    Ok(models::versions(db, model, 1)?.into_iter().next())
+}
+
+/// All models that the caller sees.
+#[utoipa::path(get, path = "/models", responses((status = 200, body = Vec<ModelView>), (status = 401, body = Problem)))]
+pub async fn list(caller: Caller, State(app): State<App>) -> Answer<Json<Vec<ModelView>>> {
+    caller.may(Scope::Read)?;
+    let read = app.engine.store.read(|db| {
+        let mut found = Vec::new();
+        for (model, versions) in models::names(db)? {
+            let Some(newest) = newest(db, &model)? else { continue };
+            let champion = models::champion(db, &model)?;
+            let serves = deployments::live(db, &model)?.map(DeploymentView::from);
+            let project = newest.lineage.project;
+            found.push(ModelView { model, project, versions, newest: newest.version, champion, serves });
+        }
+        Ok(found)
+    });
+    let mut found = read.await?;
+    found.retain(|model| caller.sees(&model.project));
+    Ok(Json(found))
+}
+
+/// Whether the caller may know of the model.
+async fn seen(caller: &Caller, app: &App, model: &str) -> Answer<()> {
+    caller.may(Scope::Read)?;
+    let name = model.to_owned();
+    let newest = app.engine.store.read(move |db| newest(db, &name)).await?;
+    match newest {
+        Some(version) if caller.sees(&version.lineage.project) => Ok(()),
+        _ => Err(Problem::missing(format!("there is no model `{model}`"))),
+    }
+}
+
+/// The versions of a model, newest first.
+#[utoipa::path(get, path = "/models/{model}/versions", params(("model" = String, Path), Page),
+    responses((status = 200, body = Listed<VersionView>), (status = 400, body = Problem), (status = 404, body = Problem)))]
+pub async fn versions(
+    caller: Caller,
+    State(app): State<App>,
+    Named(model): Named<String>,
+    Asked(page): Asked<Page>,
+) -> Answer<Json<Listed<VersionView>>> {
+    seen(&caller, &app, &model).await?;
+    let read = app.engine.store.read(move |db| {
+        let champion = models::champion(db, &model)?;
+        Ok((champion, models::versions_before(db, &model, page.before, page.limit() + 1)?))
+    });
+    let (champion, rows) = read.await?;
+    let listed = Listed::of(rows, page.limit(), |row| row.version);
+    let items = listed.items.into_iter().map(|row| VersionView::of(row, champion)).collect();
+    Ok(Json(Listed { items, next: listed.next }))
+}
+
+/// One version.
+#[utoipa::path(get, path = "/models/{model}/versions/{version}",
+    params(("model" = String, Path), ("version" = u64, Path)),
+    responses((status = 200, body = VersionView), (status = 404, body = Problem)))]
+pub async fn version(
+    caller: Caller,
+    State(app): State<App>,
+    Named((model, version)): Named<(String, u64)>,
+) -> Answer<Json<VersionView>> {
+    seen(&caller, &app, &model).await?;
+    let read = app
+        .engine
+        .store
+        .read(move |db| Ok(VersionView::of(models::version(db, &model, version)?, models::champion(db, &model)?)));
+    Ok(Json(read.await?))
+}
+
+/// The decisions about a model, newest first.
+#[utoipa::path(get, path = "/models/{model}/promotions", params(("model" = String, Path), Page),
+    responses((status = 200, body = Listed<DecisionView>), (status = 400, body = Problem), (status = 404, body = Problem)))]
+pub async fn promotions(
+    caller: Caller,
+    State(app): State<App>,
+    Named(model): Named<String>,
+    Asked(page): Asked<Page>,
+) -> Answer<Json<Listed<DecisionView>>> {
+    seen(&caller, &app, &model).await?;
+    let read = app.engine.store.read(move |db| models::history_before(db, &model, page.before, page.limit() + 1));
+    let listed = Listed::of(read.await?, page.limit(), |(id, _)| *id);
+    let items = listed.items.into_iter().map(|(_, row)| row.into()).collect();
+    Ok(Json(Listed { items, next: listed.next }))
+}
+
+/// What serves, and what is being started.
+#[utoipa::path(get, path = "/deployments",
+    responses((status = 200, body = Vec<DeploymentView>), (status = 401, body = Problem)))]
+pub async fn deployments(caller: Caller, State(app): State<App>) -> Answer<Json<Vec<DeploymentView>>> {
+    caller.may(Scope::Read)?;
+    let read = app.engine.store.read(|db| {
+        let mut found = Vec::new();
+        for row in deployments::open(db)? {
+            let project = newest(db, &row.model)?.map(|version| version.lineage.project);
+            found.push((project, row));
+        }
+        Ok(found)
+    });
+    let seen = |(project, row): (Option<String>, DeploymentRow)| {
+        project.is_some_and(|project| caller.sees(&project)).then(|| row.into())
+    };
+    Ok(Json(read.await?.into_iter().filter_map(seen).collect()))
+}
