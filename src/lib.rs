@@ -24,6 +24,8 @@ pub mod logs;
 
 pub mod artifact;
 
+/// Connections of HTTP servers, with bounds.
+pub mod listen;
 pub mod load;
 
 pub mod model;

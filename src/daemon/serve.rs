@@ -1,7 +1,6 @@
 //! The daemon from its start to its end: who has the data folder, what was left of the last one, which tasks run, how they stop.
 
 use std::collections::BTreeMap;
-use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +29,8 @@ use crate::engine::lock::NamedLock;
 use crate::engine::paths::Paths;
 use crate::engine::slots::Slots;
 use crate::engine::{Engine, deployments, gc, notice, now, pack};
+use crate::listen;
+use crate::listen::tls::Acceptor;
 use crate::store::access::{self, NewToken, Scope};
 use crate::web::auth::{self, Guard};
 use crate::web::{self, App};
@@ -37,6 +38,11 @@ use crate::web::{self, App};
 /// What is left of requests and packing may take so long at the end; a drain is done in 5 s.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 const LAST_PACKING: Duration = Duration::from_secs(1);
+/// Connections at once, to all and to the address of the metrics.
+const MOST_CONNECTIONS: usize = 4096;
+const METRICS_CONNECTIONS: usize = 64;
+/// How long the head of a request may take, and a connection may say nothing.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// For how long the lock of a data folder is asked for again.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Places on a runner that is not named in the configuration.
@@ -105,7 +111,7 @@ impl Daemon {
         let reload = Reload { all, limits, slots, mirrors };
         tasks.spawn(reload.run(watched.subscribe(), stop.clone()));
 
-        let guard = Arc::new(Guard::new(config.auth.mode == AuthMode::None));
+        let guard = Arc::new(Guard::new(config.auth.mode == AuthMode::None, config.server.trusted_proxies.clone()));
         let app = App {
             engine: Arc::clone(&engine),
             queue: handle,
@@ -120,26 +126,19 @@ impl Daemon {
         let mut routes = web::router(app);
         match metrics {
             Some(own) => {
-                tasks.spawn(serve_metrics(own, numbers));
+                // A scrape that is cut is asked for again.
+                let limits =
+                    listen::Limits { connections: METRICS_CONNECTIONS, head: HEAD_TIMEOUT, last: Duration::ZERO };
+                tasks.spawn(listen::serve(own, None, web::metrics::alone(numbers), limits, stop.clone()));
             }
             None if config.metrics.enabled => routes = routes.merge(web::metrics::route(numbers)),
             None => {}
         }
-        let service = routes.into_make_service_with_connect_info::<SocketAddr>();
-        let ends = stop.clone();
-        tasks.spawn(async move {
-            let served = axum::serve(listener, service).with_graceful_shutdown(ends.clone().cancelled_owned());
-            let bounded = async {
-                ends.cancelled().await;
-                tokio::time::sleep(LAST_REQUESTS).await;
-            };
-            tokio::select! {
-                done = served.into_future() => if let Err(error) = done {
-                    tracing::error!(%error, "the server ended");
-                },
-                () = bounded => tracing::info!("requests that did not end in time are cut"),
-            }
-        });
+        let tls = config.server.tls.as_ref().map(|tls| Acceptor::new(&tls.cert, &tls.key)).transpose()?;
+        if let Some(tls) = tls.clone() {
+            tasks.spawn(tls.follow(stop.clone()));
+        }
+        tasks.spawn(listen::serve(listener, tls, routes, http_limits(), stop.clone()));
         Ok(Self { address, metrics_address, first_token, engine, stop, tasks, _config: watched, _lock: lock })
     }
 
@@ -156,17 +155,9 @@ impl Daemon {
     }
 }
 
-/// `/metrics` at an address of its own, until the daemon stops.
-async fn serve_metrics(listener: TcpListener, app: App) {
-    let stop = app.stop.clone();
-    let served = axum::serve(listener, web::metrics::alone(app)).into_future();
-    // A scrape that is cut is asked for again.
-    tokio::select! {
-        ended = served => if let Err(error) = ended {
-            tracing::error!(%error, "the server of the metrics ended");
-        },
-        () = stop.cancelled() => {}
-    }
+/// What clients may do: many followers of logs and events, all of whom ask quickly.
+fn http_limits() -> listen::Limits {
+    listen::Limits { connections: listen::connections(MOST_CONNECTIONS), head: HEAD_TIMEOUT, last: LAST_REQUESTS }
 }
 
 /// The keys of secrets are made at the first start, so that there is something to keep a copy of.
@@ -287,9 +278,6 @@ impl Reload {
 
 /// What the configuration asks for and this version does not do: refused where silence would be taken for safety, else said.
 fn not_yet(config: &Config) -> anyhow::Result<()> {
-    if config.server.tls.is_some() {
-        anyhow::bail!("server.tls: this version answers plain http only; put a proxy in front, and remove the key");
-    }
     match config.auth.mode {
         AuthMode::Token | AuthMode::None => {}
         AuthMode::Oidc { .. } | AuthMode::GitHub(_) => {

@@ -16,12 +16,13 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
+use crate::listen::{self, Limits};
 use crate::model::encode::FeatureKind;
 use crate::model::page::{self, Answer};
 use crate::model::predict::{Predictor, RowError};
@@ -40,6 +41,12 @@ const MUCH: usize = 64 * 1024;
 
 /// How long open requests may take to end after the order to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections at once; others wait until one ends.
+const MOST_CONNECTIONS: usize = 4096;
+
+/// How long the head of a request may take, and a connection may say nothing.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why the server does not run.
 #[derive(Debug, thiserror::Error)]
@@ -72,34 +79,25 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let app = router(Predictor::load(model)?)?;
-    let listen = |source| ServeError::Listen { addr, source };
-    let listener = TcpListener::bind(addr).await.map_err(listen)?;
-    ready(listener.local_addr().map_err(listen)?);
-    // Answers are small and whole: waiting to fill a packet only adds latency.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY not set");
-        }
-    });
-    let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
-    let graceful = axum::serve(listener, app).with_graceful_shutdown(async move {
-        shutdown.await;
-        // The receiver is gone only if the server ended before.
-        if stopping.send(()).is_err() {
-            tracing::debug!("the model server has ended already");
-        }
-    });
-    let late = async {
-        match stopped.await {
-            Ok(()) => tokio::time::sleep(STOP_TIMEOUT).await,
-            // Nobody will say stop any more: never late.
-            Err(_) => std::future::pending().await,
-        }
-    };
+    let taken = |source| ServeError::Listen { addr, source };
+    let listener = TcpListener::bind(addr).await.map_err(taken)?;
+    ready(listener.local_addr().map_err(taken)?);
+    let stop = CancellationToken::new();
+    let served = listen::serve(listener, None, app, limits(), stop.clone());
+    tokio::pin!(served);
     tokio::select! {
-        served = graceful => served.map_err(listen),
-        () = late => Ok(()),
+        () = &mut served => {}
+        () = shutdown => {
+            stop.cancel();
+            served.await;
+        }
     }
+    Ok(())
+}
+
+/// What clients of a model may do: many connections, each of them quick.
+fn limits() -> Limits {
+    Limits { connections: listen::connections(MOST_CONNECTIONS), head: HEAD_TIMEOUT, last: STOP_TIMEOUT }
 }
 
 struct App {

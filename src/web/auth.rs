@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use base64::Engine as _;
@@ -17,12 +18,16 @@ use sha2::{Digest, Sha256};
 
 use super::App;
 use super::problem::Problem;
+use crate::config::types::Network;
 use crate::engine::now;
 use crate::ids::Micros;
 use crate::store::access::{self, Scope, TokenRow};
 
 /// What every token begins with, so that scanners find leaked ones.
 pub const PREFIX: &str = "orc_";
+
+/// What proxies say about where a request came from: the client first, then each proxy but the last.
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// A new random token of 256 bits.
 pub fn new_token() -> String {
@@ -46,6 +51,8 @@ pub fn hash(token: &str) -> String {
 pub struct Guard {
     /// Nobody needs a token. Only for a daemon that listens on loopback alone.
     pub open: bool,
+    /// Whose `X-Forwarded-For` is believed.
+    proxies: Vec<Network>,
     wrong: Mutex<HashMap<IpAddr, Wrong>>,
 }
 
@@ -66,9 +73,25 @@ const FORGET: Duration = Duration::from_secs(600);
 const REMEMBERED: usize = 10_000;
 
 impl Guard {
-    /// A guard; `open` lets everybody do everything.
-    pub fn new(open: bool) -> Self {
-        Self { open, wrong: Mutex::default() }
+    /// A guard; `open` lets everybody do everything. What these proxies say of whom they speak for is believed.
+    pub fn new(open: bool, proxies: Vec<Network>) -> Self {
+        Self { open, proxies, wrong: Mutex::default() }
+    }
+
+    /// Whose address a request is from: the nearest one that is no proxy of ours. Everything behind that could be made up.
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let ours = |address: IpAddr| self.proxies.iter().any(|network| network.holds(address));
+        let mut nearest = peer;
+        let said = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+        let said: Vec<&str> = said.flat_map(|value| value.split(',')).collect();
+        for hop in said.iter().rev() {
+            if !ours(nearest) {
+                break;
+            }
+            let Ok(address) = hop.trim().parse() else { break };
+            nearest = address;
+        }
+        nearest
     }
 
     /// How long this address has to wait before its token is looked at.
@@ -181,7 +204,8 @@ impl FromRequestParts<App> for Caller {
         if app.guard.open {
             return Ok(Caller::everyone());
         }
-        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let address = address.map(|info| app.guard.client(info.0.ip(), &parts.headers));
         let token = bearer(parts).ok_or_else(Problem::unauthenticated)?;
         if let Some(wait) = address.and_then(|address| app.guard.wait(address)) {
             return Err(Problem::too_many(wait.as_secs().max(1)));
@@ -249,8 +273,32 @@ mod tests {
     }
 
     #[test]
+    fn only_our_proxies_are_believed() {
+        let guard = Guard::new(false, vec![Network::parse("10.0.0.0/8").unwrap()]);
+        let check = |peer: &str, said: &[&str], expected: &str| {
+            let mut headers = HeaderMap::new();
+            for value in said {
+                headers.append(FORWARDED_FOR, value.parse().unwrap());
+            }
+            assert_eq!(
+                guard.client(peer.parse().unwrap(), &headers),
+                expected.parse::<IpAddr>().unwrap(),
+                "{peer} {said:?}"
+            );
+        };
+        check("1.2.3.4", &[], "1.2.3.4");
+        check("1.2.3.4", &["9.9.9.9"], "1.2.3.4");
+        check("10.0.0.1", &["9.9.9.9"], "9.9.9.9");
+        check("10.0.0.1", &["6.6.6.6, 9.9.9.9"], "9.9.9.9");
+        check("10.0.0.1", &["6.6.6.6, 9.9.9.9, 10.0.0.2"], "9.9.9.9");
+        check("10.0.0.1", &["6.6.6.6", "9.9.9.9"], "9.9.9.9");
+        check("10.0.0.1", &["9.9.9.9, unknown"], "10.0.0.1");
+        check("10.0.0.1", &["::1"], "::1");
+    }
+
+    #[test]
     fn guessing_gets_slower() {
-        let guard = Guard::new(false);
+        let guard = Guard::new(false, Vec::new());
         let address = IpAddr::from([127, 0, 0, 1]);
         for _ in 0..FREE {
             guard.was_wrong(address);
