@@ -40,6 +40,7 @@ pub async fn run(engine: Arc<Engine>, config: watch::Receiver<ConfigState>, stop
             done = once(&engine, &keep) => {
                 engine.metrics.cleaned(done.as_ref().ok().copied(), began.elapsed());
                 match done {
+                    Ok(done) if done == Cleaned::default() => tracing::debug!("clean-up: nothing to remove"),
                     Ok(done) => tracing::info!(
                         builds = done.builds, deliveries = done.deliveries, files = done.files, bytes = done.bytes,
                         "clean-up: {} old builds went, and {} files that nobody needs", done.builds, done.files

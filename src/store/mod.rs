@@ -55,6 +55,10 @@ pub enum StoreError {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
+        // SQLite's numbers end at 2^63 - 1, so nothing has a greater one.
+        if let rusqlite::Error::ToSqlConversionFailure(_) = error {
+            return StoreError::Missing("nothing has a number as large as that".to_owned());
+        }
         // SQLite's own code for a full disk is not used where the shared memory of the log (`-shm`) cannot grow.
         let extended = error.sqlite_error().map(|error| error.extended_code);
         match error.sqlite_error_code() {

@@ -207,15 +207,15 @@ impl FromRequestParts<App> for Caller {
         let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let address = address.map(|info| app.guard.client(info.0.ip(), &parts.headers));
         let token = bearer(parts).ok_or_else(Problem::unauthenticated)?;
-        if let Some(wait) = address.and_then(|address| app.guard.wait(address)) {
-            return Err(Problem::too_many(wait.as_secs().max(1)));
-        }
         let (hash, at) = (hash(token), now());
         let row = app.engine.store.read(move |db| access::valid_token(db, &hash, at)).await?;
         let Some(row) = row else {
-            if let Some(address) = address {
-                app.guard.was_wrong(address);
+            // A right token is let in whatever others behind the same address try; a random one is not guessed any sooner.
+            let Some(address) = address else { return Err(Problem::unauthenticated()) };
+            if let Some(wait) = app.guard.wait(address) {
+                return Err(Problem::too_many(wait.as_secs().max(1)));
             }
+            app.guard.was_wrong(address);
             return Err(Problem::unauthenticated());
         };
         if row.used_at.is_none_or(|used| at.since(used) >= NOTED) {

@@ -108,11 +108,11 @@ impl From<EngineError> for Problem {
         match error {
             EngineError::Store(error) => error.into(),
             EngineError::Pipeline(detail) | EngineError::Secrets(detail) => Problem::invalid(detail),
+            EngineError::Taken(id) => Problem::conflict(format!("build {id} has not ended; cancel it first")),
             EngineError::Unstored { .. } => Problem::unavailable(error.to_string()),
             error @ (EngineError::Runner(_)
             | EngineError::Artifact(_)
             | EngineError::Source(_)
-            | EngineError::Taken(_)
             | EngineError::Io { .. }
             | EngineError::Illegal(_)) => Problem::internal(&error),
         }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 
 use super::builds::allowed;
-use super::page::{Asked, Named};
+use super::page::{Asked, Named, Rows, rows};
 use crate::artifact::manifest::{FileEntry, Manifest};
 use crate::ids::{BuildId, NodeKey};
 use crate::store::access::Scope;
@@ -56,8 +56,8 @@ pub struct WhichFiles {
     /// The `next` of the page before.
     pub after: Option<String>,
     /// Rows, 1 to 200; 20 if not given.
-    #[param(minimum = 1, maximum = 200)]
-    pub limit: Option<u16>,
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 200)]
+    pub limit: Option<Rows>,
 }
 
 /// What a stage made, and who made it.
@@ -84,7 +84,7 @@ pub async fn list(
     Asked(which): Asked<WhichFiles>,
 ) -> Answer<Json<Files>> {
     let manifest = manifest(&caller, &app, build, &stage).await?;
-    let limit = usize::from(which.limit.unwrap_or(20).clamp(1, 200));
+    let limit = rows(which.limit);
     let (files, size) = (manifest.files.len(), manifest.size());
     // They are sorted by path.
     let after = which.after.unwrap_or_default();

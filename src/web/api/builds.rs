@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::page::{Asked, Body, Listed, Named, Page, Perhaps};
+use super::page::{Asked, Body, Cursor, Listed, Named, Page, Perhaps, Rows};
 use super::view::{BuildDetail, BuildView, StageView};
 use crate::build::retry;
 use crate::build::status::CancelReason;
@@ -32,10 +32,11 @@ pub struct Which {
     /// Of this commit.
     pub commit: Option<String>,
     /// The `next` of the page before.
-    pub before: Option<u64>,
+    #[param(value_type = Option<i64>, minimum = 0)]
+    pub before: Option<Cursor>,
     /// Rows, 1 to 200; 20 if not given.
-    #[param(minimum = 1, maximum = 200)]
-    pub limit: Option<u16>,
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 200)]
+    pub limit: Option<Rows>,
 }
 
 /// Builds, newest first.
@@ -60,7 +61,7 @@ pub async fn list(
         None => caller.projects().map(<[String]>::to_vec),
     };
     let filter = Filter { projects, branch: which.branch, status: which.status, commit: which.commit };
-    let before = page.before.map(BuildId);
+    let before = page.before().map(BuildId);
     let rows = app.engine.store.read(move |db| builds::find(db, &filter, before, page.limit() + 1)).await?;
     let listed = Listed::of(rows, page.limit(), |row| row.id.0);
     let waits = app.queue.waits();

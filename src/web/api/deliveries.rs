@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::page::{self, Listed, Named, Page};
+use super::page::{self, Cursor, Listed, Named, Page, Rows, rows};
 use crate::engine::now;
 use crate::store::access::{self, Scope};
 use crate::store::deliveries::{self, DeliveryRow};
@@ -111,10 +111,11 @@ pub struct Of {
     /// Only those of this project.
     pub project: Option<String>,
     /// Which page: the `next` of the page before.
-    pub before: Option<u64>,
+    #[param(value_type = Option<i64>, minimum = 0)]
+    pub before: Option<Cursor>,
     /// Rows, 1 to 200; 20 if not given.
-    #[param(minimum = 1, maximum = 200)]
-    pub limit: Option<u16>,
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 200)]
+    pub limit: Option<Rows>,
 }
 
 /// Everything that happened to the projects, newest first.
@@ -129,9 +130,9 @@ pub async fn triggers(
         Some(project) => caller.may_in(Scope::Read, project)?,
         None => caller.may(Scope::Read)?,
     }
-    let limit = Page { before: of.before, limit: of.limit }.limit();
+    let limit = rows(of.limit);
     let read = app.engine.store.read(move |db| {
-        let rows = triggers::list(db, of.project.as_deref(), of.before, limit + 1)?;
+        let rows = triggers::list(db, of.project.as_deref(), of.before.map(Cursor::number), limit + 1)?;
         rows.into_iter().map(|row| Ok((triggers::builds(db, row.id)?, row))).collect::<Result<Vec<_>, _>>()
     });
     let page = Listed::of(read.await?, limit, |(_, row)| row.id);
@@ -162,7 +163,7 @@ pub async fn list(
     caller.may(Scope::Read)?;
     let limit = page.limit();
     let read = app.engine.store.read(move |db| {
-        let rows = deliveries::list(db, page.before, limit + 1)?;
+        let rows = deliveries::list(db, page.before(), limit + 1)?;
         rows.into_iter().map(|row| with_triggers(db, row)).collect::<Result<Vec<_>, _>>()
     });
     let listed = Listed::of(read.await?, limit, |(row, _)| row.id);

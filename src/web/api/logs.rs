@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use utoipa::{IntoParams, ToSchema};
 
 use super::builds::allowed;
-use super::page::{Asked, Named};
+use super::page::{Asked, Named, UpTo};
 use crate::engine::now;
 use crate::ids::{BuildId, NodeKey};
 use crate::logs::{Follow, Line, LogError, LogReader};
@@ -30,7 +30,7 @@ const MOST_LINES: u64 = 5000;
 /// Text of one answer, about.
 const MOST_BYTES: usize = 2 * 1024 * 1024;
 /// Hits of one search at most.
-const MOST_HITS: usize = 500;
+const MOST_HITS: u64 = 500;
 /// How often the row is asked whether the attempt has ended.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(500);
 
@@ -75,7 +75,8 @@ pub struct Range {
     /// The first line, counted from 0.
     pub from: Option<u64>,
     /// How many, up to 5000; 1000 if not given.
-    pub limit: Option<u64>,
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 5000)]
+    pub limit: Option<UpTo<MOST_LINES>>,
     /// The last lines instead.
     #[serde(default)]
     pub tail: bool,
@@ -132,7 +133,7 @@ pub async fn lines(
     Asked(range): Asked<Range>,
 ) -> Answer<Json<Piece>> {
     let found = find(&caller, &app, which, range.serve).await?;
-    let count = range.limit.unwrap_or(1000).clamp(1, MOST_LINES);
+    let count = range.limit.map_or(1000, |limit| limit.get() as u64);
     let from = range.from.unwrap_or(0);
     let lines = read(found.path, move |log| {
         if range.tail { log.tail(count, MOST_BYTES) } else { log.lines(from..from.saturating_add(count), MOST_BYTES) }
@@ -146,11 +147,14 @@ pub async fn lines(
 #[into_params(parameter_in = Query)]
 pub struct Wanted {
     /// The text, as it stands.
+    #[param(min_length = 1, max_length = 1000)]
     pub text: String,
     /// Lines before and after each hit, up to 10.
-    pub context: Option<u8>,
+    #[param(value_type = Option<u8>, maximum = 10)]
+    pub context: Option<UpTo<10, 0>>,
     /// Hits, up to 500; 100 if not given.
-    pub limit: Option<u16>,
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 500)]
+    pub limit: Option<UpTo<MOST_HITS>>,
 }
 
 /// What was found.
@@ -187,8 +191,8 @@ pub async fn search(
         return Err(Problem::invalid("`text` is 1 to 1000 bytes"));
     }
     let found = find(&caller, &app, which, false).await?;
-    let most = usize::from(wanted.limit.unwrap_or(100)).clamp(1, MOST_HITS);
-    let context = usize::from(wanted.context.unwrap_or(0).min(10));
+    let most = wanted.limit.map_or(100, UpTo::get);
+    let context = wanted.context.map_or(0, UpTo::get);
     let found = read(found.path, move |log| log.search(&wanted.text, most, context).map(Some)).await?;
     let found = found.unwrap_or(crate::logs::Search { hits: Vec::new(), more: false });
     let views = |lines: Vec<Line>| lines.into_iter().map(LineView::from).collect();

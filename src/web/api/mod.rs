@@ -17,12 +17,15 @@ pub mod view;
 use axum::Router;
 use axum::routing::{delete, get, post, put};
 use utoipa::OpenApi;
-use utoipa::openapi::Required;
 use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
 
 use super::App;
+
+/// The content type of errors (RFC 9457).
+const PROBLEM_JSON: &str = "application/problem+json";
 
 /// The description of the API.
 #[derive(OpenApi)]
@@ -30,7 +33,7 @@ use super::App;
     info(title = "orchestrator", description = "CI/CD for machine-learning teams"),
     servers((url = "/api/v1")),
     security(("token" = [])),
-    modifiers(&Token, &Keys),
+    modifiers(&Token, &Keys, &Problems),
     paths(
         builds::list, builds::show, builds::cancel, builds::retry_build, builds::approve, builds::move_build, events::of_build,
         logs::lines, logs::raw, logs::search, logs::follow,
@@ -78,6 +81,80 @@ impl utoipa::Modify for Keys {
                 post.parameters.get_or_insert_default().push(key.clone());
             }
         }
+    }
+}
+
+/// What every operation may answer instead of what was asked for, always as a problem.
+struct Problems;
+
+/// Status, when, and what it means.
+const PROBLEMS: &[(&str, When, &str)] = &[
+    ("400", When::Read, "Something of the request cannot be read, or makes no sense."),
+    ("401", When::Always, "No token, or none that is valid."),
+    ("403", When::Always, "The token does not allow this."),
+    ("404", When::Named, "There is no such thing, or the token does not allow to know of it."),
+    ("409", When::Post, "Not possible in this state; or the Idempotency-Key was another request's."),
+    ("413", When::Body, "The body is too large."),
+    ("429", When::Always, "Too many wrong tokens from this address; `retry_after` says when to go on."),
+    ("503", When::Always, "The database is busy or its disk is full; try again."),
+];
+
+/// For which operations.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Always,
+    /// Those that read more than their path.
+    Read,
+    /// Those with a name or number in the path.
+    Named,
+    Post,
+    Body,
+}
+
+impl utoipa::Modify for Problems {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        for (path, item) in &mut openapi.paths.paths {
+            let named = path.contains('{');
+            let all = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+            for (at, operation) in all.into_iter().enumerate().filter_map(|(at, one)| Some((at, one.as_mut()?))) {
+                let (post, body) = (at == 2, operation.request_body.is_some());
+                let given = operation.parameters.as_ref();
+                let more = given.is_some_and(|all| all.iter().any(|one| one.parameter_in != ParameterIn::Path));
+                for (status, when, means) in PROBLEMS {
+                    let holds = match when {
+                        When::Always => true,
+                        When::Read => body || more,
+                        When::Named => named,
+                        When::Post => post,
+                        When::Body => body,
+                    };
+                    if holds {
+                        let response = problem_response(means);
+                        operation.responses.responses.entry((*status).to_owned()).or_insert(RefOr::T(response));
+                    }
+                }
+                for response in operation.responses.responses.values_mut() {
+                    as_problem(response);
+                }
+            }
+        }
+    }
+}
+
+fn problem_response(means: &str) -> Response {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    ResponseBuilder::new().description(means).content(PROBLEM_JSON, content).build()
+}
+
+/// Problems have a content type of their own.
+fn as_problem(response: &mut RefOr<Response>) {
+    let RefOr::T(response) = response else { return };
+    let is_problem =
+        |content: &Content| matches!(&content.schema, Some(RefOr::Ref(to)) if to.ref_location.ends_with("/Problem"));
+    if response.content.get("application/json").is_some_and(is_problem)
+        && let Some(content) = response.content.shift_remove("application/json")
+    {
+        response.content.insert(PROBLEM_JSON.to_owned(), content);
     }
 }
 

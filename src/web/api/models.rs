@@ -192,7 +192,7 @@ pub async fn versions(
     seen(&caller, &app, &model).await?;
     let read = app.engine.store.read(move |db| {
         let champion = models::champion(db, &model)?;
-        Ok((champion, models::versions_before(db, &model, page.before, page.limit() + 1)?))
+        Ok((champion, models::versions_before(db, &model, page.before(), page.limit() + 1)?))
     });
     let (champion, rows) = read.await?;
     let listed = Listed::of(rows, page.limit(), |row| row.version);
@@ -227,7 +227,7 @@ pub async fn promotions(
     Asked(page): Asked<Page>,
 ) -> Answer<Json<Listed<DecisionView>>> {
     seen(&caller, &app, &model).await?;
-    let read = app.engine.store.read(move |db| models::history_before(db, &model, page.before, page.limit() + 1));
+    let read = app.engine.store.read(move |db| models::history_before(db, &model, page.before(), page.limit() + 1));
     let listed = Listed::of(read.await?, page.limit(), |(id, _)| *id);
     let items = listed.items.into_iter().map(|(_, row)| row.into()).collect();
     Ok(Json(Listed { items, next: listed.next }))

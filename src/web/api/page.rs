@@ -4,30 +4,77 @@ use axum::extract::{FromRequest, FromRequestParts, Json, Path, Query, Request};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::web::problem::Problem;
 
-/// Rows of a page if nothing is asked for, and at most.
-const USUAL: u16 = 20;
-const MOST: u16 = 200;
+/// Rows of a page if nothing is asked for.
+const USUAL: usize = 20;
+
+/// A number of rows or lines, from 1 (or `LEAST`) to `MOST`; any other is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u64")]
+pub struct UpTo<const MOST: u64, const LEAST: u64 = 1>(u64);
+
+impl<const MOST: u64, const LEAST: u64> TryFrom<u64> for UpTo<MOST, LEAST> {
+    type Error = String;
+
+    fn try_from(number: u64) -> Result<Self, String> {
+        if (LEAST..=MOST).contains(&number) {
+            Ok(Self(number))
+        } else {
+            Err(format!("{LEAST} to {MOST}, not {number}"))
+        }
+    }
+}
+
+impl<const MOST: u64, const LEAST: u64> UpTo<MOST, LEAST> {
+    /// The number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The number, as a count.
+    pub fn get(self) -> usize {
+        // The greatest that is used is a few thousand.
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+/// Rows of a page.
+pub type Rows = UpTo<200>;
+
+/// A place in a list: a number as the database has them.
+pub type Cursor = UpTo<{ i64::MAX as u64 }, 0>;
 
 /// Which page.
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Page {
     /// The `next` of the page before; the first page without it.
-    pub before: Option<u64>,
+    #[param(value_type = Option<i64>, minimum = 0)]
+    pub before: Option<Cursor>,
     /// Rows, 1 to 200; 20 if not given.
-    #[param(minimum = 1, maximum = 200)]
-    pub limit: Option<u16>,
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 200)]
+    pub limit: Option<Rows>,
 }
 
 impl Page {
-    /// Rows, within bounds.
-    pub fn limit(self) -> usize {
-        usize::from(self.limit.unwrap_or(USUAL).clamp(1, MOST))
+    /// Where the page before ended.
+    pub fn before(self) -> Option<u64> {
+        self.before.map(Cursor::number)
     }
+
+    /// Rows.
+    pub fn limit(self) -> usize {
+        rows(self.limit)
+    }
+}
+
+/// How many rows, as many as usual if nothing is asked for.
+pub fn rows(limit: Option<Rows>) -> usize {
+    limit.map_or(USUAL, Rows::get)
 }
 
 /// One page.
@@ -81,11 +128,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let body = Json::<T>::from_request(request, state).await;
-        body.map(|Json(value)| Self(value)).map_err(|error| match error.status().as_u16() {
+        let body = Json::<Value>::from_request(request, state).await;
+        let Json(value) = body.map_err(|error| match error.status().as_u16() {
             413 => Problem::too_large(error.body_text()),
             _ => Problem::invalid(error.body_text()),
-        })
+        })?;
+        object(value).map(Self)
     }
 }
 
@@ -102,6 +150,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Perhaps<T> {
             return Ok(Self(None));
         }
         let value = serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(format!("the body: {error}")))?;
-        Ok(Self(Some(value)))
+        match value {
+            Value::Null => Ok(Self(None)),
+            value => object(value).map(|value| Self(Some(value))),
+        }
     }
+}
+
+/// Every body is an object; a list would be taken for its fields in order.
+fn object<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
+    if !value.is_object() {
+        return Err(Problem::invalid("the body has to be a JSON object"));
+    }
+    serde_json::from_value(value).map_err(|error| Problem::invalid(format!("the body: {error}")))
 }

@@ -194,7 +194,7 @@ pub async fn audit(
     Asked(page): Asked<Page>,
 ) -> Answer<Json<Listed<AuditView>>> {
     caller.may(Scope::Admin)?;
-    let rows = app.engine.store.read(move |db| access::audit_log(db, page.before, page.limit() + 1)).await?;
+    let rows = app.engine.store.read(move |db| access::audit_log(db, page.before(), page.limit() + 1)).await?;
     let listed = Listed::of(rows, page.limit(), |row| row.id);
     Ok(Json(Listed { items: listed.items.into_iter().map(AuditView::from).collect(), next: listed.next }))
 }
