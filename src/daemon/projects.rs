@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::config::repository::Repository;
 use crate::config::types::{Config, Forks, Project as Settings, SecretFrom};
-use crate::source::mirror::{Credentials, Head, Limits, Mirror, MirrorError, Remote};
+use crate::source::mirror::{Credentials, Head, Limits, Mirror, MirrorError, Network, Remote};
 use crate::trigger::decide::{DraftPolicy, ForkPolicy, ProjectPolicy};
 
 /// One project.
@@ -40,8 +40,7 @@ impl Project {
         };
         let webhook_secret = read(&settings.webhook_secret, "the webhook's secret");
         let token = read(&settings.token, "the repository's token");
-        let mirror =
-            remote(settings, token).and_then(|remote| Mirror::open_in_place(mirrors, remote, Limits::default()));
+        let mirror = Mirror::open_in_place(mirrors, remote(settings, token), Limits::default());
         let mirror = mirror.map_err(|error| problems.push(error.to_string())).ok();
         let problem = (!problems.is_empty()).then(|| problems.join("; "));
         Self {
@@ -104,19 +103,22 @@ pub fn secret(from: &SecretFrom) -> Result<String, String> {
     }
 }
 
-fn remote(settings: &Settings, token: Option<String>) -> Result<Remote, MirrorError> {
+/// Where a project's repository is, and what lets us in.
+pub fn remote(settings: &Settings, token: Option<String>) -> Remote {
     let (url, credentials) = match (&settings.repository, token, &settings.ssh_key) {
         (Repository::Local(path), _, _) => (path.display().to_string(), Credentials::None),
         (Repository::Remote(url), Some(token), _) => {
-            (url.clone(), Credentials::Token { user: "x-access-token".to_owned(), token })
+            (url.clone(), Credentials::Token { user: settings.token_user.clone(), token })
         }
         (Repository::Remote(url), None, Some(key)) => {
-            let known_hosts = key.parent().unwrap_or(Path::new("/")).join("known_hosts");
-            (url.clone(), Credentials::SshKey { path: key.clone(), passphrase: None, known_hosts })
+            let beside = || key.parent().unwrap_or(Path::new("/")).join("known_hosts");
+            let known_hosts = settings.known_hosts.clone().unwrap_or_else(beside);
+            (url.clone(), Credentials::SshKey { path: key.clone(), known_hosts })
         }
         (Repository::Remote(url), None, None) => (url.clone(), Credentials::None),
     };
-    Ok(Remote { url, credentials })
+    let network = Network { plain_http: settings.allow_http, authorities: settings.ca_file.clone() };
+    Remote { url, credentials, network }
 }
 
 fn policy(name: &str, settings: &Settings) -> ProjectPolicy {

@@ -105,13 +105,13 @@ impl Inner {
         };
         let watch = Watcher::new(&self.remote, &self.limits, control)?;
         let fetch = || -> Result<usize, git2::Error> {
-            let mut remote = repository.remote_anonymous(&self.remote.url)?;
+            let mut remote = repository.remote_anonymous(watch.url())?;
             let mut options = FetchOptions::new();
             options.remote_callbacks(watch.callbacks()).download_tags(AutotagOption::None).update_fetchhead(false);
             remote.fetch(&refspecs, Some(&mut options), None)?;
             Ok(remote.stats().received_bytes())
         };
-        let bytes = fetch().map_err(|error| watch.error(&error))?;
+        let bytes = watch.call(&self.limits, fetch)?;
         Ok(Fetched { heads, bytes, remade: None })
     }
 
