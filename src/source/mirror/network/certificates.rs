@@ -36,17 +36,22 @@ pub(super) fn client(authorities: Option<&Path>) -> Result<ClientConfig, String>
 pub(super) fn distrust(error: &(dyn Error + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {
-        let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let inside = inside.and_then(|inside| inside.downcast_ref::<TlsError>());
-        if let Some(TlsError::InvalidCertificate(found)) = inside.or_else(|| error.downcast_ref()) {
+        if let Some(TlsError::InvalidCertificate(found)) = error.downcast_ref() {
             return Some(match found {
                 CertificateError::UnknownIssuer => "no authority that is believed here has signed its certificate; \
-                     if it has one of its own, name the authority's PEM file by `ca_file`"
+                     if the host has one of its own, name the authority's PEM file by `ca_file`"
                     .to_owned(),
+                // rustls has no word of its own for an authority's certificate that a server shows as its own.
+                CertificateError::Other(_) => format!(
+                    "its certificate is not good ({found}); one that signed itself is not taken as a server's own, \
+                     only one that an authority signed"
+                ),
                 other => format!("its certificate is not good: {other}"),
             });
         }
-        next = error.source();
+        // What an error of the system holds is not its source, but in its place.
+        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = held.map(|held| held as &(dyn Error + 'static)).or_else(|| error.source());
     }
     None
 }

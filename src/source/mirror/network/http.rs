@@ -104,7 +104,8 @@ impl Exchange {
             let meter = Meter::new(&self.session, Part::Pack);
             let response = send(&self.session, &meter, request.body(mem::take(&mut self.asked)))?;
             if response.status().is_redirection() {
-                let text = format!("{} redirects after its list of refs, which is not followed", self.session.remote.url);
+                let text =
+                    format!("{} redirects after its list of refs, which is not followed", self.session.remote.url);
                 return Err(MirrorError::Refused(text));
             }
             good(&self.session, &response, RESULT)?;
@@ -148,7 +149,8 @@ impl Answer {
         while self.rest.is_empty() {
             let patience = self.meter.patience()?;
             let response = &mut self.response;
-            let next = session.wait(patience, async { response.chunk().await.map_err(|error| broken(session, &error)) });
+            let next =
+                session.wait(patience, async { response.chunk().await.map_err(|error| broken(session, &error)) });
             let Some(bytes) = next? else { return Ok(0) };
             self.meter.count(bytes.len())?;
             self.rest = bytes;
@@ -255,4 +257,3 @@ fn cause(error: &dyn Error) -> String {
     }
     words(&cause.to_string())
 }
-

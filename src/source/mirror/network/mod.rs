@@ -122,9 +122,8 @@ pub(super) fn prepare() {
         // SAFETY: nobody reads the list of transports meanwhile: all of this program's remotes are made after a call to
         // this function, and `Once` lets no caller go on before the list is as it stays.
         let registered = unsafe {
-            register(HTTP.0, |remote| Transport::smart(remote, true, http::Http::new(session()?))).and_then(|()| {
-                register(SSH.0, |remote| Transport::smart(remote, false, ssh::Ssh::new(session()?)))
-            })
+            register(HTTP.0, |remote| Transport::smart(remote, true, http::Http::new(session()?)))
+                .and_then(|()| register(SSH.0, |remote| Transport::smart(remote, false, ssh::Ssh::new(session()?))))
         };
         if let Err(error) = registered {
             tracing::error!(%error, "repositories on other machines cannot be reached");

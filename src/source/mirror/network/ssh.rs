@@ -267,7 +267,9 @@ fn distrust(session: &Session, said: &str) -> String {
     if said.contains("revoked") {
         format!("its key is marked as revoked in {file}")
     } else if said.contains("has changed") {
-        format!("its key is none of those in {file}: it changed, or somebody stands between; {how} in place of the old one")
+        format!(
+            "its key is none of those in {file}: it changed, or somebody stands between; {how} in place of the old one"
+        )
     } else {
         format!("its key is not in {file}; {how}")
     }
