@@ -1,7 +1,7 @@
 //! Mirrors of repositories over http and https, from servers that behave and servers that do not.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use orchestrator::source::mirror::{
 };
 
 use crate::git_server::{GitServer, Request, Treat, head, reply};
-use crate::served::git;
+use crate::harness::eventually;
+use crate::served::{Site, git};
 
 const TOKEN: &str = "a token of the server";
 
@@ -366,4 +367,47 @@ async fn packs_that_are_broken_or_cut_off_leave_a_mirror_that_goes_on() {
         assert!(has(&again, commit).await);
         assert_eq!(again.file_at(commit, "big.txt", 1 << 24).await.unwrap().unwrap(), big.as_bytes());
     }
+}
+
+#[test]
+fn the_daemon_polls_and_builds_a_repository_over_https() {
+    let site = Site::new(
+        "name: demo\non: { push: { branches: ['**'] } }\nstages:\n  hello: { run: 'cat word.txt' }\n",
+        "poll = \"off\"",
+    );
+    site.place.write("word.txt", "first words\n");
+    site.commit("words");
+    let server = GitServer::https(&site.place.outside(""), TOKEN, |_| Treat::Git);
+    let (token, authority) = (site.secret("token", &format!("{TOKEN}\n")), site.secret("ca.pem", &server.authority));
+    let configure = |token: &Path| {
+        let keys = format!("poll = \"1s\"\ntoken_file = {token:?}\nca_file = {authority:?}");
+        site.configure_for(&server.url("project"), &keys);
+    };
+    let check = |code| {
+        site.place.expect(code, &["project", "check", "demo", "--config", &site.config().display().to_string()]).out
+    };
+    configure(&site.secret("wrong", "hunter2"));
+    let told = check(1);
+    assert!(told.contains("the token is wrong or expired") && !told.contains("hunter2"), "{told}");
+    configure(&token);
+    let told = check(0);
+    assert!(told.contains("branch main") && told.contains("pipeline pipeline.yaml: valid, 1 stages"), "{told}");
+
+    let daemon = site.serve();
+    eventually("the default branch is built at first sight", || daemon.counts().get("passed") == Some(&1));
+    site.place.write("word.txt", "other words\n");
+    let commit = site.commit("other");
+    eventually("what was pushed is built", || daemon.counts().get("passed") == Some(&2));
+    let builds = daemon.all("/api/v1/builds");
+    assert_eq!(builds[0]["commit"], commit.as_str());
+    let newest = builds[0]["id"].as_u64().unwrap();
+    assert_eq!(site.place.lines(newest, "hello", "stdout"), ["other words"]);
+    // The server is asked again and again, and sends nothing twice.
+    let asked = || server.seen().iter().filter(|request| !is_pack(request)).count();
+    let (before, packs) = (asked(), server.seen().iter().filter(|request| is_pack(request)).count());
+    eventually("it polls on", || asked() > before + 1);
+    assert_eq!(server.seen().iter().filter(|request| is_pack(request)).count(), packs);
+    assert_eq!(daemon.terminate(), 0);
+    let log = fs::read_to_string(site.place.outside("daemon.log")).unwrap_or_default();
+    assert!(!log.contains(TOKEN), "{log}");
 }

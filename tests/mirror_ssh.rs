@@ -13,6 +13,7 @@ use orchestrator::source::mirror::{
 
 use crate::harness::eventually;
 use crate::mirror_http::{Shelf, fetch, has};
+use crate::served::Site;
 
 /// An sshd that serves the user of this test. Killed when dropped.
 struct Sshd {
@@ -233,5 +234,24 @@ async fn a_host_that_is_silent_or_says_nonsense_is_left_and_its_ssh_is_ended() {
     };
     let (fetched, ()) = tokio::join!(mirror.fetch(&Wanted::All, &control), stopper);
     assert!(matches!(fetched, Err(MirrorError::Cancelled)), "{fetched:?}");
+    eventually("no ssh is left", || clients(&sshd.folder) == 0);
+}
+
+#[test]
+fn the_daemon_polls_and_builds_a_repository_over_ssh() {
+    let (shelf, sshd) = shelf_and_sshd("");
+    shelf.commit("demo", "pipeline.yaml", "name: demo\non: { push: {} }\nstages:\n  hello: { run: 'echo hello' }\n");
+    let site = Site::new("", "poll = \"off\"");
+    let url = sshd.remote(&shelf.served().join("demo"), Credentials::None).url;
+    // The file of known hosts is the one beside the key.
+    site.configure_for(&url, &format!("poll = \"1s\"\nssh_key_file = {:?}", sshd.folder.join("user key")));
+    let check = ["project", "check", "demo", "--config", &site.config().display().to_string()];
+    let told = site.place.expect(0, &check).out;
+    assert!(told.contains("pipeline pipeline.yaml: valid, 1 stages"), "{told}");
+    let daemon = site.serve();
+    eventually("the default branch is built at first sight", || daemon.counts().get("passed") == Some(&1));
+    shelf.commit("demo", "a.txt", "2");
+    eventually("what was pushed is built", || daemon.counts().get("passed") == Some(&2));
+    assert_eq!(daemon.terminate(), 0);
     eventually("no ssh is left", || clients(&sshd.folder) == 0);
 }

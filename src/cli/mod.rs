@@ -15,6 +15,7 @@ pub mod logs;
 pub mod models;
 pub mod plan;
 pub mod project;
+mod project_check;
 pub mod report;
 pub mod run;
 pub mod schema;
@@ -100,7 +101,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<i32> {
         Command::Doctor(args) => doctor::run(data, args).await,
         Command::Serve(args) => serve::run(data, args, cli.verbose).await,
         Command::Config(args) => config::run(&args),
-        Command::Project(args) => project::run(&args),
+        Command::Project(args) => project::run(&args).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "orchestrator", &mut std::io::stdout());
             Ok(exit::PASSED)

@@ -15,6 +15,8 @@ pub enum Wanted {
     All,
     /// These refs, `refs/pull/7/head` for one.
     Refs(Vec<String>),
+    /// A ref's newest commit alone, without those before it. For a short look: a mirror of such is good for nothing else.
+    Tip(String),
     /// A commit by its id. Not every server gives what no ref names.
     Commit(Oid),
 }
@@ -101,6 +103,10 @@ impl Inner {
                 }
                 names.iter().map(|name| format!("+{name}:{name}")).collect()
             }
+            Wanted::Tip(name) => {
+                self.check_ref(name, &heads)?;
+                vec![format!("+{name}:{name}")]
+            }
             Wanted::Commit(id) => vec![format!("+{id}:refs/commits/{id}")],
         };
         let watch = Watcher::new(&self.remote, &self.limits, control)?;
@@ -108,6 +114,9 @@ impl Inner {
             let mut remote = repository.remote_anonymous(watch.url())?;
             let mut options = FetchOptions::new();
             options.remote_callbacks(watch.callbacks()).download_tags(AutotagOption::None).update_fetchhead(false);
+            if matches!(wanted, Wanted::Tip(_)) {
+                options.depth(1);
+            }
             remote.fetch(&refspecs, Some(&mut options), None)?;
             Ok(remote.stats().received_bytes())
         };
