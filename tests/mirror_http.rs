@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use orchestrator::artifact::{ArtifactSettings, ArtifactStore};
 use orchestrator::source::mirror::{
-    Control, Credentials, Limits, Mirror, MirrorError, Network, Oid, Remote, TreeOptions, Wanted,
+    Control, Credentials, Limits, Mirror, MirrorError, Network, Oid, Remote, Token, TreeOptions, Wanted,
 };
 
 use crate::git_server::{GitServer, Request, Treat, head, reply};
@@ -64,7 +64,9 @@ impl Shelf {
         let ca = self.path("ca.pem");
         fs::write(&ca, &server.authority).unwrap();
         let credentials = match token {
-            Some(token) => Credentials::Token { user: "x-access-token".to_owned(), token: token.to_owned() },
+            Some(token) => {
+                Credentials::Token { user: "x-access-token".to_owned(), token: Token::Text(token.to_owned()) }
+            }
             None => Credentials::None,
         };
         let network = Network { plain_http: false, authorities: Some(ca) };
@@ -184,7 +186,7 @@ async fn refusals_say_what_to_do() {
     let check = async |path: &str, token: Option<&str>, network: Network, transient: bool, part: &str| {
         let credentials = token.map_or(Credentials::None, |token| Credentials::Token {
             user: "x-access-token".to_owned(),
-            token: token.to_owned(),
+            token: Token::Text(token.to_owned()),
         });
         let remote = Remote { url: server.url(path), credentials, network };
         let mirror = shelf.mirror(remote, Limits::default());
@@ -402,6 +404,15 @@ fn the_daemon_polls_and_builds_a_repository_over_https() {
     assert_eq!(builds[0]["commit"], commit.as_str());
     let newest = builds[0]["id"].as_u64().unwrap();
     assert_eq!(site.place.lines(newest, "hello", "stdout"), ["other words"]);
+    // A token that is written anew is taken up: the server would not let the wrong one in.
+    fs::write(&token, "hunter2").unwrap();
+    eventually("the token is wrong", || {
+        let log = fs::read_to_string(site.place.outside("daemon.log")).unwrap_or_default();
+        log.contains("the token is wrong or expired")
+    });
+    fs::write(&token, TOKEN).unwrap();
+    site.commit("third");
+    eventually("what was pushed is built", || daemon.counts().get("passed") == Some(&3));
     // The server is asked again and again, and sends nothing twice.
     let asked = || server.seen().iter().filter(|request| !is_pack(request)).count();
     let (before, packs) = (asked(), server.seen().iter().filter(|request| is_pack(request)).count());

@@ -11,7 +11,7 @@ use crate::config::repository::Repository;
 use crate::config::types::{Project, SecretFrom};
 use crate::daemon::{place, projects};
 use crate::pipeline;
-use crate::source::mirror::{Control, Limits, Mirror, MirrorError, Wanted};
+use crate::source::mirror::{Control, Limits, Mirror, MirrorError, Remote, Wanted};
 use crate::source::probe;
 
 /// Pipelines that are looked at.
@@ -82,10 +82,9 @@ fn local(project: &Project, path: &Path) -> Vec<Finding> {
 
 /// As [`local`], of a repository on another machine: asked as the daemon asks it, for no more than its newest commit.
 async fn remote(project: &Project) -> Vec<Finding> {
-    let token = project.token.as_ref().map(projects::secret).transpose();
-    let looked = match token {
-        Ok(token) => look(project, token).await.map_err(|error| error.to_string()),
-        Err(why) => Err(format!("{} was not asked: the token: {why}", project.repository)),
+    let looked = match projects::remote(project) {
+        Ok(remote) => look(project, remote).await.map_err(|error| error.to_string()),
+        Err(why) => Err(format!("{} was not asked: {why}", project.repository)),
     };
     let (branch, files) = match looked {
         Ok(looked) => looked,
@@ -98,10 +97,10 @@ async fn remote(project: &Project) -> Vec<Finding> {
 
 type Files = Vec<(String, Option<Vec<u8>>)>;
 
-async fn look(project: &Project, token: Option<String>) -> Result<(String, Files), MirrorError> {
+async fn look(project: &Project, remote: Remote) -> Result<(String, Files), MirrorError> {
     let folder = tempfile::tempdir()
         .map_err(|source| MirrorError::Io { what: "cannot make a temporary folder".to_owned(), source })?;
-    let mirror = Mirror::open(folder.path(), projects::remote(project, token), Limits::default())?;
+    let mirror = Mirror::open(folder.path(), remote, Limits::default())?;
     let control = Control::default();
     let heads = mirror.heads(&control).await?;
     let (branch, commit) = place::default_branch(&heads);

@@ -32,7 +32,7 @@ pub use error::MirrorError;
 pub use fetch::{Fetched, Wanted};
 pub use git2::Oid;
 pub use history::{Changes, CommitInfo};
-pub use remote::{Credentials, Network, Remote};
+pub use remote::{Credentials, Network, Remote, Token};
 pub use transport::{Head, Progress, heads};
 pub use tree::{MirrorTree, TreeOptions};
 pub use watch::{Watch, watch};

@@ -39,7 +39,7 @@ pub enum Credentials {
         /// A user's name; for GitHub `x-access-token`.
         user: String,
         /// The token or password.
-        token: String,
+        token: Token,
     },
     /// For ssh.
     SshKey {
@@ -48,6 +48,15 @@ pub enum Credentials {
         /// Keys of hosts that are trusted, as OpenSSH writes them.
         known_hosts: PathBuf,
     },
+}
+
+/// Where a token is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Token {
+    /// Here.
+    Text(String),
+    /// In a file, which is read anew for each connection: tokens that do not last are written again and again.
+    File(PathBuf),
 }
 
 impl fmt::Debug for Credentials {
@@ -64,8 +73,15 @@ impl fmt::Debug for Credentials {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Address {
     /// `http://` if it is not secure.
-    Http { secure: bool, host: String, port: u16 },
-    Ssh { host: String, port: u16 },
+    Http {
+        secure: bool,
+        host: String,
+        port: u16,
+    },
+    Ssh {
+        host: String,
+        port: u16,
+    },
     Local(PathBuf),
 }
 
@@ -334,9 +350,12 @@ mod tests {
 
     #[test]
     fn credentials_go_to_their_host_alone() {
-        let token = Credentials::Token { user: "u".to_owned(), token: "secret".to_owned() };
-        let remote =
-            Remote { url: "https://example.com/a/b".to_owned(), credentials: token.clone(), network: Network::default() };
+        let token = Credentials::Token { user: "u".to_owned(), token: Token::Text("secret".to_owned()) };
+        let remote = Remote {
+            url: "https://example.com/a/b".to_owned(),
+            credentials: token.clone(),
+            network: Network::default(),
+        };
         assert_eq!(remote.submodule("../c").unwrap().credentials, token);
         assert_eq!(remote.submodule("https://example.com/x").unwrap().credentials, token);
         assert_eq!(remote.submodule("https://example.com:444/x").unwrap().credentials, Credentials::None);

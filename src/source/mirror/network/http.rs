@@ -1,6 +1,7 @@
 //! Git's smart HTTP, as its servers have spoken it since 2009: a list of refs, then questions with one answer each.
 
 use std::error::Error;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,11 +10,11 @@ use bytes::{Buf, Bytes};
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream};
 use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use url::Url;
 
 use super::super::MirrorError;
-use super::super::remote::{Address, Credentials, is_loopback, shown};
+use super::super::remote::{Address, Credentials, Token, is_loopback, shown};
 use super::meter::{Meter, Part};
 use super::{CONNECT, Session, certificates, words};
 
@@ -25,14 +26,40 @@ const REQUEST: &str = "application/x-git-upload-pack-request";
 const RESULT: &str = "application/x-git-upload-pack-result";
 /// Redirects of the list of refs that are followed, within the same host.
 const REDIRECTS: usize = 3;
+/// Bytes of a token at most.
+const TOKEN: u64 = 64 << 10;
 /// Bytes of what is asked, at most: a line for each ref that is wanted.
 const ASKED: usize = 64 << 20;
 
 /// A connection to one repository.
 pub(super) struct Http {
     session: Arc<Session>,
-    /// Made when it is first needed. After a redirect the repository is where that led.
-    opened: Mutex<Option<(Client, String)>>,
+    opened: Mutex<Option<Opened>>,
+}
+
+/// What the first request has found.
+#[derive(Clone)]
+struct Opened {
+    client: Client,
+    login: Option<(String, String)>,
+    /// The repository's address, without a slash at the end; after a redirect where that led.
+    base: String,
+}
+
+impl Opened {
+    fn new(session: &Session) -> Result<Self, MirrorError> {
+        let base = session.remote.url.trim_end_matches('/').to_owned();
+        Ok(Self { client: client(session)?, login: login(session)?, base })
+    }
+
+    /// With the credentials. It goes to the repository's own host: the base leads to no other.
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        match &self.login {
+            Some((user, token)) => request.basic_auth(user, Some(token)),
+            None => request,
+        }
+    }
 }
 
 impl Http {
@@ -41,18 +68,17 @@ impl Http {
     }
 
     fn list(&self) -> Result<Answer, MirrorError> {
-        let client = client(&self.session)?;
-        let mut base = self.session.remote.url.trim_end_matches('/').to_owned();
+        let mut opened = Opened::new(&self.session)?;
         let meter = Meter::new(&self.session, Part::Refs);
         for _ in 0..=REDIRECTS {
-            let request = client.get(format!("{base}{LISTING}")).header(ACCEPT, ADVERTISEMENT);
+            let request = opened.request(Method::GET, LISTING).header(ACCEPT, ADVERTISEMENT);
             let response = send(&self.session, &meter, request.header(CACHE_CONTROL, "no-cache"))?;
             if response.status().is_redirection() {
-                base = elsewhere(&self.session, &response)?;
+                opened.base = elsewhere(&self.session, &response)?;
                 continue;
             }
             good(&self.session, &response, ADVERTISEMENT)?;
-            *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some((client, base));
+            *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
             return Ok(Answer { response, rest: Bytes::new(), meter });
         }
         Err(MirrorError::Refused(format!("{} redirects in circles", self.session.remote.url)))
@@ -60,8 +86,8 @@ impl Http {
 
     fn question(&self) -> Result<Exchange, MirrorError> {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (client, base) = opened.ok_or_else(|| self.session.unreachable("the list of refs was not asked for"))?;
-        let request = client.post(format!("{base}/git-upload-pack"));
+        let opened = opened.ok_or_else(|| self.session.unreachable("the list of refs was not asked for"))?;
+        let request = opened.request(Method::POST, "/git-upload-pack");
         let request = request.header(CONTENT_TYPE, REQUEST).header(ACCEPT, RESULT);
         Ok(Exchange { session: Arc::clone(&self.session), request: Some(request), asked: Vec::new(), answer: None })
     }
@@ -179,12 +205,27 @@ fn client(session: &Session) -> Result<Client, MirrorError> {
     builder.build().map_err(|error| session.unreachable(cause(&error)))
 }
 
-/// Sends a request to the repository's own host, with the credentials.
-fn send(session: &Session, meter: &Meter, request: RequestBuilder) -> Result<Response, MirrorError> {
-    let request = match &session.remote.credentials {
-        Credentials::Token { user, token } => request.basic_auth(user, Some(token)),
-        Credentials::None | Credentials::SshKey { .. } => request,
+/// User and token.
+fn login(session: &Session) -> Result<Option<(String, String)>, MirrorError> {
+    let Credentials::Token { user, token } = &session.remote.credentials else { return Ok(None) };
+    let token = match token {
+        Token::Text(text) => text.clone(),
+        Token::File(path) => {
+            let unusable = |why: &str| session.denied(format!("the token's file {} {why}", path.display()));
+            let mut text = String::new();
+            let read = File::open(path).and_then(|file| file.take(TOKEN).read_to_string(&mut text));
+            read.map_err(|error| unusable(&format!("cannot be read: {error}")))?;
+            match text.trim() {
+                "" => return Err(unusable("is empty")),
+                token if token.contains(char::is_control) => return Err(unusable("holds more than a token")),
+                token => token.to_owned(),
+            }
+        }
     };
+    Ok(Some((user.clone(), token)))
+}
+
+fn send(session: &Session, meter: &Meter, request: RequestBuilder) -> Result<Response, MirrorError> {
     session.wait(meter.patience()?, async { request.send().await.map_err(|error| broken(session, &error)) })
 }
 
