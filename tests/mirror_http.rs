@@ -10,8 +10,8 @@ use orchestrator::source::mirror::{
     Control, Credentials, Limits, Mirror, MirrorError, Network, Oid, Remote, Token, TreeOptions, Wanted,
 };
 
-use crate::git_server::{GitServer, Request, Treat, head, reply};
-use crate::harness::eventually;
+use crate::git_server::{self, GitServer, Request, Treat, head, reply};
+use crate::harness::{ended, eventually};
 use crate::served::{Site, git};
 
 const TOKEN: &str = "a token of the server";
@@ -117,7 +117,9 @@ async fn a_repository_is_fetched_over_https_and_what_is_there_is_not_fetched_aga
     let second = fetch(&mirror).await.unwrap();
     assert!(has(&mirror, two).await);
     assert!(second < first / 100, "{second} bytes after {first}");
+    let before = server.seen().len();
     assert_eq!(fetch(&mirror).await.unwrap(), 0);
+    assert_eq!(server.seen().len(), before + 1, "one look at the refs is enough");
     assert!(server.seen().iter().all(|request| request.authorization.is_some()), "the token goes with each request");
 }
 
@@ -421,4 +423,32 @@ fn the_daemon_polls_and_builds_a_repository_over_https() {
     assert_eq!(daemon.terminate(), 0);
     let log = fs::read_to_string(site.place.outside("daemon.log")).unwrap_or_default();
     assert!(!log.contains(TOKEN), "{log}");
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_used_and_told_nothing() {
+    let site = Site::new("name: demo\nstages:\n  hello: { run: 'true' }\n", "poll = \"off\"");
+    let server = GitServer::https(&site.place.outside(""), TOKEN, |_| Treat::Git);
+    let (proxy, asked) = git_server::proxy(server.address);
+    let (token, authority) = (site.secret("token", TOKEN), site.secret("ca.pem", &server.authority));
+    let url = format!("https://{}/project", git_server::ELSEWHERE);
+    site.configure_for(&url, &format!("token_file = {token:?}\nca_file = {authority:?}"));
+    let config = site.config().display().to_string();
+    let check = |proxied: bool| {
+        let mut command = site.place.command(&["project", "check", "demo", "--config", &config]);
+        for name in ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"] {
+            command.env_remove(name);
+        }
+        if proxied {
+            command.env("HTTPS_PROXY", format!("http://{proxy}"));
+        }
+        ended(command.output().unwrap())
+    };
+    let told = check(true);
+    assert_eq!(told.code, 0, "{told:?}");
+    let asked = asked.lock().unwrap().clone();
+    assert!(asked.iter().all(|head| head.starts_with("CONNECT git.invalid:443 ")), "{asked:?}");
+    assert!(asked.iter().all(|head| !head.to_lowercase().contains("authorization")), "{asked:?}");
+    let told = check(false);
+    assert!(told.code == 1 && told.out.contains("cannot reach https://git.invalid/project"), "{told:?}");
 }

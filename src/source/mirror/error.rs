@@ -88,11 +88,9 @@ impl MirrorError {
                 Self::Denied { remote, detail }
             }
             _ if says(&["authenticat", "access denied", "permission denied"]) => Self::Denied { remote, detail },
-            _ if says(&["not found", "does not exist", "failed to resolve path"]) => {
-                Self::NotFound(format!(
-                    "{remote} was not found: {detail}; check the address, and that the credentials may see it"
-                ))
-            }
+            _ if says(&["not found", "does not exist", "failed to resolve path"]) => Self::NotFound(format!(
+                "{remote} was not found: {detail}; check the address, and that the credentials may see it"
+            )),
             (ErrorCode::NotFound, _) => Self::NotFound(format!("{remote} was not found: {detail}")),
             (
                 _,

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use git2::{Direction, Oid, RemoteCallbacks, Repository};
+use git2::{Direction, Oid, RemoteCallbacks, RemoteConnection, Repository};
 
 use super::network::{self, Session, Why};
 use super::remote::{Address, Remote};
@@ -59,33 +59,18 @@ pub(super) fn init(folder: &std::path::Path, remote: &Remote) -> Result<Reposito
 }
 
 /// Lists a remote's refs.
-pub(super) fn list(
+fn list(
     repository: &Repository,
     remote: &Remote,
     limits: &Limits,
     control: &Control,
 ) -> Result<Vec<Head>, MirrorError> {
     let watch = Watcher::new(remote, limits, control)?;
-    let listed = || -> Result<Vec<Head>, git2::Error> {
+    watch.call(|| {
         let mut found = repository.remote_anonymous(watch.url())?;
         let connection = found.connect_auth(Direction::Fetch, Some(watch.callbacks()), None)?;
-        let heads = connection.list()?;
-        Ok(heads
-            .iter()
-            .take(limits.heads.saturating_add(1))
-            .map(|head| Head {
-                name: head.name().to_owned(),
-                target: head.oid(),
-                symref: head.symref_target().map(str::to_owned),
-            })
-            .collect())
-    };
-    let heads = watch.call(limits, listed)?;
-    if heads.len() > limits.heads {
-        let text = format!("{} has more than {} refs", remote.url, limits.heads);
-        return Err(MirrorError::TooLarge(text));
-    }
-    Ok(peeled(heads))
+        watch.heads(&connection)
+    })
 }
 
 /// A tag with a message is listed twice, the second time as `name^{}` with what it names.
@@ -108,13 +93,13 @@ fn peeled(listed: Vec<Head>) -> Vec<Head> {
 pub(super) struct Watcher<'a> {
     remote: &'a Remote,
     address: Address,
-    transfer: u64,
+    limits: &'a Limits,
     control: &'a Control,
     why: Why,
 }
 
 impl<'a> Watcher<'a> {
-    pub(super) fn new(remote: &'a Remote, limits: &Limits, control: &'a Control) -> Result<Self, MirrorError> {
+    pub(super) fn new(remote: &'a Remote, limits: &'a Limits, control: &'a Control) -> Result<Self, MirrorError> {
         control.go_on()?;
         let address = remote.check()?;
         network::prepare();
@@ -125,7 +110,7 @@ impl<'a> Watcher<'a> {
             let text = format!("{} was not found: there is no such folder", remote.url);
             return Err(MirrorError::NotFound(text));
         }
-        Ok(Self { remote, address, transfer: limits.transfer, control, why: Arc::default() })
+        Ok(Self { remote, address, limits, control, why: Arc::default() })
     }
 
     /// The address for libgit2.
@@ -134,15 +119,11 @@ impl<'a> Watcher<'a> {
     }
 
     /// Calls libgit2, with what its transports need to know.
-    pub(super) fn call<T>(
-        &self,
-        limits: &Limits,
-        work: impl FnOnce() -> Result<T, git2::Error>,
-    ) -> Result<T, MirrorError> {
+    pub(super) fn call<T>(&self, work: impl FnOnce() -> Result<T, git2::Error>) -> Result<T, MirrorError> {
         let done = match self.address {
             Address::Local(_) => work(),
             Address::Http { .. } | Address::Ssh { .. } => {
-                Session::new(self.remote, limits, self.control, &self.why).within(work)
+                Session::new(self.remote, self.limits, self.control, &self.why).within(work)
             }
         };
         done.map_err(|error| self.error(&error))
@@ -157,8 +138,25 @@ impl<'a> Watcher<'a> {
         kept.unwrap_or_else(|| MirrorError::of_remote(&self.remote.url, error))
     }
 
-    fn keep(&self, why: MirrorError) {
+    /// Keeps the reason for which a call ends here.
+    pub(super) fn stop(&self, why: MirrorError) -> git2::Error {
         self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        git2::Error::from_str("stopped")
+    }
+
+    /// The refs at the other end of a connection.
+    pub(super) fn heads(&self, connection: &RemoteConnection<'_, '_, '_>) -> Result<Vec<Head>, git2::Error> {
+        let listed = connection.list()?;
+        if listed.len() > self.limits.heads {
+            let text = format!("{} has more than {} refs", self.remote.url, self.limits.heads);
+            return Err(self.stop(MirrorError::TooLarge(text)));
+        }
+        let heads = listed.iter().map(|head| Head {
+            name: head.name().to_owned(),
+            target: head.oid(),
+            symref: head.symref_target().map(str::to_owned),
+        });
+        Ok(peeled(heads.collect()))
     }
 
     pub(super) fn callbacks(&'a self) -> RemoteCallbacks<'a> {
@@ -168,9 +166,9 @@ impl<'a> Watcher<'a> {
             if let Some(show) = &self.control.progress {
                 show(Progress { received: progress.received_objects(), objects: progress.total_objects(), bytes });
             }
-            if bytes as u64 > self.transfer {
-                let most = crate::words::size(self.transfer);
-                self.keep(MirrorError::TooLarge(format!("{} sends more than {most} at once", self.remote.url)));
+            if bytes as u64 > self.limits.transfer {
+                let most = crate::words::size(self.limits.transfer);
+                self.stop(MirrorError::TooLarge(format!("{} sends more than {most} at once", self.remote.url)));
                 return false;
             }
             !self.control.cancel.is_cancelled()
