@@ -176,6 +176,45 @@ async fn submodules_and_lfs_pointers_come_as_from_local_repositories() {
 }
 
 #[tokio::test]
+async fn refs_of_pull_requests_and_commits_without_a_ref_are_fetched() {
+    let shelf = Shelf::new();
+    let main = shelf.git("demo", &["rev-parse", "main"]);
+    let pull = shelf.commit("demo", "a.txt", "a pull request");
+    shelf.git("demo", &["update-ref", "refs/pull/7/head", &pull.to_string()]);
+    let lost = shelf.commit("demo", "a.txt", "forced away");
+    shelf.git("demo", &["reset", "-q", "--hard", &main]);
+    let server = GitServer::http(&shelf.served(), |_| Treat::Git);
+    let (mirror, control) = (shelf.over_http(&server, Limits::default()), Control::default());
+    let wanted = Wanted::Refs(vec!["refs/pull/7/head".to_owned()]);
+    mirror.fetch(&wanted, &control).await.unwrap();
+    assert!(has(&mirror, pull).await);
+    let error = mirror.fetch(&Wanted::Commit(lost), &control).await.unwrap_err();
+    assert!(matches!(&error, MirrorError::NotFound(text) if text.contains("no ref names")), "{error:?}");
+    assert!(!has(&mirror, lost).await);
+    shelf.git("demo", &["config", "uploadpack.allowAnySHA1InWant", "true"]);
+    mirror.fetch(&Wanted::Commit(lost), &control).await.unwrap();
+    assert!(has(&mirror, lost).await);
+}
+
+#[tokio::test]
+async fn empty_repositories_and_those_of_another_kind_are_told_apart() {
+    let shelf = Shelf::new();
+    shelf.add("empty");
+    fs::create_dir(shelf.served().join("sha256")).unwrap();
+    shelf.git("sha256", &["init", "-q", "-b", "main", "--object-format=sha256", "."]);
+    shelf.git("sha256", &["commit", "-q", "--allow-empty", "-m", "one"]);
+    let server = GitServer::http(&shelf.served(), |_| Treat::Git);
+    let mirror = |name: &str| {
+        let remote = Remote { url: server.url(name), credentials: Credentials::None, network: Network::default() };
+        shelf.mirror(remote, Limits::default())
+    };
+    assert_eq!(mirror("empty").heads(&Control::default()).await.unwrap(), []);
+    fetch(&mirror("empty")).await.unwrap();
+    let error = fetch(&mirror("sha256")).await.unwrap_err();
+    assert!(matches!(&error, MirrorError::Refused(text) if text.contains("SHA-256")), "{error:?}");
+}
+
+#[tokio::test]
 async fn refusals_say_what_to_do() {
     let shelf = Shelf::new();
     let server = GitServer::https(&shelf.served(), TOKEN, |request| match request.target.split('/').nth(1) {
@@ -451,4 +490,17 @@ fn a_proxy_of_the_environment_is_used_and_told_nothing() {
     assert!(asked.iter().all(|head| !head.to_lowercase().contains("authorization")), "{asked:?}");
     let told = check(false);
     assert!(told.code == 1 && told.out.contains("cannot reach https://git.invalid/project"), "{told:?}");
+}
+
+#[test]
+fn a_daemon_whose_repository_is_silent_answers_and_stops() {
+    let site = Site::new("name: demo\nstages:\n  hello: { run: 'true' }\n", "poll = \"off\"");
+    let server = GitServer::http(&site.place.outside(""), |_| Treat::Silent(Vec::new()));
+    site.configure_for(&server.url("project"), "poll = \"1s\"");
+    let daemon = site.serve();
+    eventually("the repository is asked", || !server.seen().is_empty());
+    assert_eq!(daemon.get("/api/v1/builds")["items"], serde_json::json!([]));
+    assert_eq!(daemon.terminate(), 0);
+    let log = fs::read_to_string(site.place.outside("daemon.log")).unwrap_or_default();
+    assert!(!log.contains("panicked"), "{log}");
 }

@@ -33,7 +33,7 @@ pub enum ProjectCommand {
     #[command(
         after_help = "Examples:\n  orchestrator project add api --repository /srv/git/api\n  orchestrator project add api --repository https://github.com/me/api --webhook-secret generate"
     )]
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// List projects
     List {
         /// Print JSON

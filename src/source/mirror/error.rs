@@ -87,6 +87,12 @@ impl MirrorError {
                 let detail = format!("{detail} (it belongs to another user; git's `safe.directory` allows that)");
                 Self::Denied { remote, detail }
             }
+            _ if says(&["object format"]) => {
+                Self::Refused(format!("{remote} is a repository with SHA-256 ids, which cannot be read: {detail}"))
+            }
+            _ if says(&["cannot fetch a specific object", "not our ref"]) => {
+                Self::NotFound(format!("{remote} gives no commit that no ref names: {detail}"))
+            }
             _ if says(&["authenticat", "access denied", "permission denied"]) => Self::Denied { remote, detail },
             _ if says(&["not found", "does not exist", "failed to resolve path"]) => Self::NotFound(format!(
                 "{remote} was not found: {detail}; check the address, and that the credentials may see it"
