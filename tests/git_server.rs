@@ -9,7 +9,7 @@ use std::thread;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -55,23 +55,32 @@ pub struct GitServer {
 impl GitServer {
     /// Serves the repositories in a folder over https, to those who know the token.
     pub fn https(folder: &Path, token: &str, treat: impl Fn(&Request) -> Treat + Send + Sync + 'static) -> Self {
-        Self::start(folder, true, Some(token), treat)
+        Self::start(folder, Some(certificate()), Some(token), treat)
+    }
+
+    /// As [`GitServer::https`], with a certificate that signed itself.
+    pub fn self_signed(folder: &Path, token: &str) -> Self {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let own = params.self_signed(&key).unwrap();
+        Self::start(folder, Some((config(&own, &key), pem(&own))), Some(token), |_| Treat::Git)
     }
 
     /// Serves the repositories in a folder over http, to all.
     pub fn http(folder: &Path, treat: impl Fn(&Request) -> Treat + Send + Sync + 'static) -> Self {
-        Self::start(folder, false, None, treat)
+        Self::start(folder, None, None, treat)
     }
 
     fn start(
         folder: &Path,
-        tls: bool,
+        tls: Option<(Arc<ServerConfig>, String)>,
         token: Option<&str>,
         treat: impl Fn(&Request) -> Treat + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (config, authority) = certificate();
+        let (config, authority) = tls.unzip();
         let seen = Arc::<Mutex<Vec<Request>>>::default();
         let served = Arc::new(Served {
             folder: folder.to_owned(),
@@ -81,18 +90,14 @@ impl GitServer {
         });
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (served, config) = (Arc::clone(&served), Arc::clone(&config));
-                thread::spawn(move || {
-                    if tls {
-                        let connection = ServerConnection::new(config).unwrap();
-                        served.answer(StreamOwned::new(connection, stream));
-                    } else {
-                        served.answer(stream);
-                    }
+                let (served, config) = (Arc::clone(&served), config.clone());
+                thread::spawn(move || match config {
+                    Some(config) => served.answer(StreamOwned::new(ServerConnection::new(config).unwrap(), stream)),
+                    None => served.answer(stream),
                 });
             }
         });
-        Self { address, authority: if tls { authority } else { String::new() }, seen }
+        Self { address, authority: authority.unwrap_or_default(), seen }
     }
 
     /// The address of a repository.
@@ -215,15 +220,20 @@ fn certificate() -> (Arc<ServerConfig>, String) {
     let key = KeyPair::generate().unwrap();
     let signed =
         CertificateParams::new(["localhost", ELSEWHERE].map(str::to_owned)).unwrap().signed_by(&key, &issuer).unwrap();
+    (config(&signed, &key), pem(&authority))
+}
+
+fn config(certificate: &Certificate, key: &KeyPair) -> Arc<ServerConfig> {
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![signed.der().clone()], key)
-        .unwrap();
-    let text = STANDARD.encode(authority.der());
-    (Arc::new(config), format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"))
+    let config =
+        ServerConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions();
+    let config = config.unwrap().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key);
+    Arc::new(config.unwrap())
+}
+
+fn pem(certificate: &Certificate) -> String {
+    let text = STANDARD.encode(certificate.der());
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
 }
 
 /// A proxy that connects to a server whatever it is asked for; what it was asked for.

@@ -124,6 +124,18 @@ async fn a_repository_is_fetched_over_https_and_what_is_there_is_not_fetched_aga
 }
 
 #[tokio::test]
+async fn a_host_may_show_a_certificate_that_signed_itself_if_just_that_is_named() {
+    let shelf = Shelf::new();
+    let (server, other) =
+        (GitServer::self_signed(&shelf.served(), TOKEN), GitServer::self_signed(&shelf.served(), TOKEN));
+    fetch(&shelf.over_https(&server, Some(TOKEN))).await.unwrap();
+    // The file names the first one's now.
+    let other = Remote { url: other.url("demo"), ..shelf.over_https(&server, Some(TOKEN)).remote().clone() };
+    let error = fetch(&shelf.mirror(other, Limits::default())).await.unwrap_err();
+    assert!(matches!(error, MirrorError::Untrusted { .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn many_refs_and_a_long_history_are_agreed_upon() {
     let shelf = Shelf::new();
     let server = GitServer::http(&shelf.served(), |_| Treat::Git);

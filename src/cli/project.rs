@@ -84,7 +84,7 @@ pub struct AddArgs {
     /// The keys of trusted ssh hosts [default: known_hosts beside the private key]
     #[arg(long, value_name = "FILE")]
     pub known_hosts_file: Option<PathBuf>,
-    /// Certificate authorities to believe beside the system's, in PEM
+    /// Certificates to believe beside the system's, in PEM: of an authority, or of the host itself
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
     /// Let its pipelines use the local runner, with this program's own rights

@@ -245,7 +245,7 @@ pub const KEYS: &[Key] = &[
         "projects.<name>.ca_file",
         Kind::Path,
         "",
-        "PEM file with certificate authorities that are believed beside the system's, for hosts with one of their own.",
+        "PEM file with certificates that are believed beside the system's: of an authority of your own, or of the host itself.",
     ),
     key(
         "projects.<name>.allow_http",

@@ -208,7 +208,7 @@ pub struct Project {
     pub token: Option<SecretFrom>,
     /// The user's name that goes with the token.
     pub token_user: String,
-    /// PEM file with authorities that are believed beside the system's.
+    /// PEM file with certificates that are believed beside the system's.
     pub ca_file: Option<PathBuf>,
     /// Whether `http://` to another machine is taken.
     pub allow_http: bool,

@@ -24,7 +24,7 @@ pub struct Remote {
 pub struct Network {
     /// `http://` to other machines too, where everybody on the way reads and changes what is sent.
     pub plain_http: bool,
-    /// A PEM file with authorities that are believed beside the system's.
+    /// A PEM file with certificates that are believed beside the system's: an authority's, or a host's own.
     pub authorities: Option<PathBuf>,
 }
 

@@ -189,7 +189,12 @@ impl Answer {
 
 fn client(session: &Session) -> Result<Client, MirrorError> {
     let network = &session.remote.network;
-    let tls = certificates::client(network.authorities.as_deref()).map_err(|why| session.untrusted(why))?;
+    let (secure, here) = match session.remote.check()? {
+        Address::Http { secure, host, .. } => (secure, is_loopback(&host)),
+        Address::Ssh { .. } | Address::Local(_) => (true, false),
+    };
+    let tls = if secure { certificates::client(network.authorities.as_deref()) } else { certificates::none() };
+    let tls = tls.map_err(|why| session.untrusted(why))?;
     let mut builder = Client::builder()
         .tls_backend_preconfigured(tls)
         .http1_only()
@@ -197,10 +202,12 @@ fn client(session: &Session) -> Result<Client, MirrorError> {
         .referer(false)
         .connect_timeout(CONNECT)
         .user_agent(AGENT);
-    // A proxy of the environment carries https as it is, and would read and change http.
-    match session.remote.check()? {
-        Address::Http { secure: true, host, .. } if !is_loopback(&host) => builder = builder.https_only(true),
-        Address::Http { .. } | Address::Ssh { .. } | Address::Local(_) => builder = builder.no_proxy(),
+    if secure {
+        builder = builder.https_only(true);
+    }
+    // A proxy of the environment carries https as it is; it would read and change http.
+    if !secure || here {
+        builder = builder.no_proxy();
     }
     builder.build().map_err(|error| session.unreachable(cause(&error)))
 }
