@@ -23,6 +23,7 @@ mod language;
 mod load;
 mod locust;
 mod logs;
+mod mirror_daemon;
 mod mirror_http;
 mod mirror_ssh;
 mod model;

@@ -1,7 +1,7 @@
 //! Mirrors of repositories over http and https, from servers that behave and servers that do not.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +10,10 @@ use orchestrator::source::mirror::{
     Control, Credentials, Limits, Mirror, MirrorError, Network, Oid, Remote, Token, TreeOptions, Wanted,
 };
 
-use crate::git_server::{self, GitServer, Request, Treat, head, reply};
-use crate::harness::{ended, eventually};
-use crate::served::{Site, git};
+use crate::git_server::{GitServer, Request, Treat, head, reply};
+use crate::served::git;
 
-const TOKEN: &str = "a token of the server";
+pub const TOKEN: &str = "a token of the server";
 
 /// Repositories to be served, and a folder for mirrors.
 pub struct Shelf {
@@ -95,7 +94,7 @@ pub async fn has(mirror: &Mirror, commit: Oid) -> bool {
     mirror.has(commit).await.unwrap()
 }
 
-fn is_pack(request: &Request) -> bool {
+pub fn is_pack(request: &Request) -> bool {
     request.method == "POST"
 }
 
@@ -317,7 +316,7 @@ async fn a_new_name_on_the_same_host_is_followed_and_circles_are_not() {
 }
 
 /// A line as git frames it.
-fn line(text: &str) -> Vec<u8> {
+pub fn line(text: &str) -> Vec<u8> {
     format!("{:04x}{text}", text.len() + 4).into_bytes()
 }
 
@@ -422,97 +421,4 @@ async fn packs_that_are_broken_or_cut_off_leave_a_mirror_that_goes_on() {
         assert!(has(&again, commit).await);
         assert_eq!(again.file_at(commit, "big.txt", 1 << 24).await.unwrap().unwrap(), big.as_bytes());
     }
-}
-
-#[test]
-fn the_daemon_polls_and_builds_a_repository_over_https() {
-    let site = Site::new(
-        "name: demo\non: { push: { branches: ['**'] } }\nstages:\n  hello: { run: 'cat word.txt' }\n",
-        "poll = \"off\"",
-    );
-    site.place.write("word.txt", "first words\n");
-    site.commit("words");
-    let server = GitServer::https(&site.place.outside(""), TOKEN, |_| Treat::Git);
-    let (token, authority) = (site.secret("token", &format!("{TOKEN}\n")), site.secret("ca.pem", &server.authority));
-    let configure = |token: &Path| {
-        let keys = format!("poll = \"1s\"\ntoken_file = {token:?}\nca_file = {authority:?}");
-        site.configure_for(&server.url("project"), &keys);
-    };
-    let check = |code| {
-        site.place.expect(code, &["project", "check", "demo", "--config", &site.config().display().to_string()]).out
-    };
-    configure(&site.secret("wrong", "hunter2"));
-    let told = check(1);
-    assert!(told.contains("the token is wrong or expired") && !told.contains("hunter2"), "{told}");
-    configure(&token);
-    let told = check(0);
-    assert!(told.contains("branch main") && told.contains("pipeline pipeline.yaml: valid, 1 stages"), "{told}");
-
-    let daemon = site.serve();
-    eventually("the default branch is built at first sight", || daemon.counts().get("passed") == Some(&1));
-    site.place.write("word.txt", "other words\n");
-    let commit = site.commit("other");
-    eventually("what was pushed is built", || daemon.counts().get("passed") == Some(&2));
-    let builds = daemon.all("/api/v1/builds");
-    assert_eq!(builds[0]["commit"], commit.as_str());
-    let newest = builds[0]["id"].as_u64().unwrap();
-    assert_eq!(site.place.lines(newest, "hello", "stdout"), ["other words"]);
-    // A token that is written anew is taken up: the server would not let the wrong one in.
-    fs::write(&token, "hunter2").unwrap();
-    eventually("the token is wrong", || {
-        let log = fs::read_to_string(site.place.outside("daemon.log")).unwrap_or_default();
-        log.contains("the token is wrong or expired")
-    });
-    fs::write(&token, TOKEN).unwrap();
-    site.commit("third");
-    eventually("what was pushed is built", || daemon.counts().get("passed") == Some(&3));
-    // The server is asked again and again, and sends nothing twice.
-    let asked = || server.seen().iter().filter(|request| !is_pack(request)).count();
-    let (before, packs) = (asked(), server.seen().iter().filter(|request| is_pack(request)).count());
-    eventually("it polls on", || asked() > before + 1);
-    assert_eq!(server.seen().iter().filter(|request| is_pack(request)).count(), packs);
-    assert_eq!(daemon.terminate(), 0);
-    let log = fs::read_to_string(site.place.outside("daemon.log")).unwrap_or_default();
-    assert!(!log.contains(TOKEN), "{log}");
-}
-
-#[test]
-fn a_proxy_of_the_environment_is_used_and_told_nothing() {
-    let site = Site::new("name: demo\nstages:\n  hello: { run: 'true' }\n", "poll = \"off\"");
-    let server = GitServer::https(&site.place.outside(""), TOKEN, |_| Treat::Git);
-    let (proxy, asked) = git_server::proxy(server.address);
-    let (token, authority) = (site.secret("token", TOKEN), site.secret("ca.pem", &server.authority));
-    let url = format!("https://{}/project", git_server::ELSEWHERE);
-    site.configure_for(&url, &format!("token_file = {token:?}\nca_file = {authority:?}"));
-    let config = site.config().display().to_string();
-    let check = |proxied: bool| {
-        let mut command = site.place.command(&["project", "check", "demo", "--config", &config]);
-        for name in ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"] {
-            command.env_remove(name);
-        }
-        if proxied {
-            command.env("HTTPS_PROXY", format!("http://{proxy}"));
-        }
-        ended(command.output().unwrap())
-    };
-    let told = check(true);
-    assert_eq!(told.code, 0, "{told:?}");
-    let asked = asked.lock().unwrap().clone();
-    assert!(asked.iter().all(|head| head.starts_with("CONNECT git.invalid:443 ")), "{asked:?}");
-    assert!(asked.iter().all(|head| !head.to_lowercase().contains("authorization")), "{asked:?}");
-    let told = check(false);
-    assert!(told.code == 1 && told.out.contains("cannot reach https://git.invalid/project"), "{told:?}");
-}
-
-#[test]
-fn a_daemon_whose_repository_is_silent_answers_and_stops() {
-    let site = Site::new("name: demo\nstages:\n  hello: { run: 'true' }\n", "poll = \"off\"");
-    let server = GitServer::http(&site.place.outside(""), |_| Treat::Silent(Vec::new()));
-    site.configure_for(&server.url("project"), "poll = \"1s\"");
-    let daemon = site.serve();
-    eventually("the repository is asked", || !server.seen().is_empty());
-    assert_eq!(daemon.get("/api/v1/builds")["items"], serde_json::json!([]));
-    assert_eq!(daemon.terminate(), 0);
-    let log = fs::read_to_string(site.place.outside("daemon.log")).unwrap_or_default();
-    assert!(!log.contains("panicked"), "{log}");
 }
