@@ -13,7 +13,7 @@ RUN mkdir -p tests && touch tests/main.rs \
 
 FROM ${BASE}
 RUN apt-get update \
- && apt-get install -y --no-install-recommends ca-certificates \
+ && apt-get install -y --no-install-recommends ca-certificates openssh-client \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --create-home --home-dir /var/lib/orchestrator --shell /usr/sbin/nologin orchestrator \
  && mkdir /project

@@ -56,14 +56,17 @@ impl Site {
 
     /// Writes the configuration. The daemon asks for no token.
     pub fn configure(&self, project: &str) {
-        fs::write(self.secret_file(), SECRET).unwrap();
-        fs::set_permissions(self.secret_file(), fs::Permissions::from_mode(0o600)).unwrap();
+        self.configure_for(&self.place.project().display().to_string(), project);
+    }
+
+    /// As [`Site::configure`], with the repository at another address.
+    pub fn configure_for(&self, repository: &str, project: &str) {
+        self.secret("webhook-secret", SECRET);
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\n[data]\ndir = {data:?}\n[log]\nformat = \"json\"\n[auth]\nmode = \"none\"\n\
              [projects.demo]\nrepository = {repository:?}\nrepository_id = {REPOSITORY}\ntrusted = true\n\
              webhook_secret_file = {secret:?}\n{project}\n",
             data = self.place.data().display().to_string(),
-            repository = self.place.project().display().to_string(),
             secret = self.secret_file().display().to_string(),
         );
         // As editors do: whoever reads it sees the old or the new one.
@@ -74,6 +77,14 @@ impl Site {
 
     pub fn config(&self) -> PathBuf {
         self.place.outside("orchestrator.toml")
+    }
+
+    /// A file that its owner alone reads.
+    pub fn secret(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.place.outside(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
     }
 
     fn secret_file(&self) -> PathBuf {

@@ -45,6 +45,7 @@ pub async fn run(data: Option<&Path>, args: DoctorArgs) -> anyhow::Result<i32> {
     }
     findings.push(disk(&paths));
     findings.push(tool("git", &["--version"], "lineage names no commits without it"));
+    findings.push(tool("ssh", &["-V"], "repositories over ssh cannot be reached"));
     findings.push(shell());
     findings.push(cgroups());
     findings.push(clock());
@@ -124,7 +125,9 @@ fn disk(paths: &Paths) -> Finding {
 fn tool(name: &'static str, arguments: &[&str], without: &str) -> Finding {
     match Command::new(name).args(arguments).output() {
         Ok(output) if output.status.success() => {
-            finding(name, "ok", text::one_line(String::from_utf8_lossy(&output.stdout).trim(), 80))
+            // Some tell their version as if it were an error.
+            let said = if output.stdout.is_empty() { &output.stderr } else { &output.stdout };
+            finding(name, "ok", text::one_line(String::from_utf8_lossy(said).trim(), 80))
         }
         Ok(output) => finding(name, "warning", format!("ended with {}", output.status)),
         Err(error) => finding(name, "warning", format!("{error}: {without}")),

@@ -20,6 +20,7 @@ pub mod models;
 pub mod place;
 pub mod plan;
 pub mod project;
+mod project_check;
 pub mod queue;
 pub mod report;
 pub mod run;
@@ -127,7 +128,7 @@ async fn dispatch(cli: Cli, by_flag: bool) -> anyhow::Result<i32> {
         Command::Doctor(args) => doctor::run(here()?, args).await,
         Command::Serve(args) => serve::run(here()?, args, cli.verbose).await,
         Command::Config(args) => config::run(&args),
-        Command::Project(args) => project::run(&args),
+        Command::Project(args) => project::run(&args).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "orchestrator", &mut std::io::stdout());
             Ok(exit::PASSED)

@@ -4,18 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use globset::{Glob, GlobSetBuilder};
 use serde::Serialize;
 use toml_edit::{Array, Value};
 
-use super::{config as config_command, data, exit, text};
+use super::{config as config_command, data, exit, project_check, text};
 use crate::config::edit::{EditError, add_project, make_secret, remove_project};
 use crate::config::load::{FILE_NAME, LoadError, Loaded, environment};
 use crate::config::repository::Repository;
-use crate::config::types::{Poll, Project, SecretFrom};
+use crate::config::types::{Poll, SecretFrom};
 use crate::ids::is_name;
-use crate::pipeline::{self, Colour};
-use crate::source::probe;
+use crate::pipeline::Colour;
 
 /// `project`
 #[derive(Debug, Args)]
@@ -35,7 +33,7 @@ pub enum ProjectCommand {
     #[command(
         after_help = "Examples:\n  orchestrator project add api --repository /srv/git/api\n  orchestrator project add api --repository https://github.com/me/api --webhook-secret generate"
     )]
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// List projects
     List {
         /// Print JSON
@@ -83,6 +81,12 @@ pub struct AddArgs {
     /// The private key for ssh
     #[arg(long, value_name = "FILE")]
     pub ssh_key_file: Option<PathBuf>,
+    /// The keys of trusted ssh hosts [default: known_hosts beside the private key]
+    #[arg(long, value_name = "FILE")]
+    pub known_hosts_file: Option<PathBuf>,
+    /// Certificates to believe beside the system's, in PEM: of an authority, or of the host itself
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// Let its pipelines use the local runner, with this program's own rights
     #[arg(long)]
     pub trusted: bool,
@@ -92,7 +96,7 @@ pub struct AddArgs {
 ///
 /// # Errors
 /// If the file cannot be read or changed.
-pub fn run(args: &ProjectArgs) -> anyhow::Result<i32> {
+pub async fn run(args: &ProjectArgs) -> anyhow::Result<i32> {
     let given = args.config.as_deref();
     match &args.command {
         ProjectCommand::Add(add) => self::add(given, add),
@@ -107,7 +111,7 @@ pub fn run(args: &ProjectArgs) -> anyhow::Result<i32> {
                 Err(error) => failed(error),
             }
         }
-        ProjectCommand::Check { name, json } => check(given, name, *json),
+        ProjectCommand::Check { name, json } => project_check::check(given, name, *json).await,
     }
 }
 
@@ -161,7 +165,12 @@ fn add(given: Option<&Path>, args: &AddArgs) -> anyhow::Result<i32> {
         Some(path) => keys.push(("webhook_secret_file", path_value(Path::new(path))?)),
         None => {}
     }
-    for (key, path) in [("token_file", &args.token_file), ("ssh_key_file", &args.ssh_key_file)] {
+    for (key, path) in [
+        ("token_file", &args.token_file),
+        ("ssh_key_file", &args.ssh_key_file),
+        ("known_hosts_file", &args.known_hosts_file),
+        ("ca_file", &args.ca_file),
+    ] {
         if let Some(path) = path {
             keys.push((key, path_value(path)?));
         }
@@ -284,102 +293,5 @@ fn poll_words(poll: Poll) -> String {
         Poll::Off => "off".to_owned(),
         Poll::Watch => "watch".to_owned(),
         Poll::Every(time) => text::duration(time),
-    }
-}
-
-/// One thing looked at.
-#[derive(Debug, Serialize)]
-struct Finding {
-    what: String,
-    /// `ok`, `unknown` or `problem`.
-    state: &'static str,
-    detail: String,
-}
-
-fn finding(what: impl Into<String>, state: &'static str, detail: impl Into<String>) -> Finding {
-    Finding { what: what.into(), state, detail: detail.into() }
-}
-
-fn check(given: Option<&Path>, name: &str, json: bool) -> anyhow::Result<i32> {
-    let Some(loaded) = config_command::load(given)? else { return Ok(exit::FAILED) };
-    let Some(project) = loaded.config.projects.get(name) else {
-        let near = pipeline::diagnostic::nearest(name, loaded.config.projects.keys().map(String::as_str));
-        return Err(EditError::Absent { name: name.to_owned(), near: near.map(str::to_owned) }.into());
-    };
-    let mut findings = repository(project);
-    findings.push(secret("webhook secret", project.webhook_secret.as_ref(), "webhooks for this project are refused"));
-    if let Some(token) = &project.token {
-        findings.push(secret("token", Some(token), ""));
-    }
-    let problem = findings.iter().any(|one| one.state == "problem");
-    if json {
-        data::print_json(&findings)?;
-    } else {
-        for one in &findings {
-            let (sign, style) = match one.state {
-                "ok" => ("✓", text::GOOD),
-                "unknown" => ("?", text::WARN),
-                _ => ("✗", text::BAD),
-            };
-            text::line(&format!("{} {}: {}", text::paint(style, sign), one.what, one.detail));
-        }
-    }
-    Ok(if problem { exit::FAILED } else { exit::PASSED })
-}
-
-/// Whether the repository can be read, and its pipelines are good.
-fn repository(project: &Project) -> Vec<Finding> {
-    let Repository::Local(path) = &project.repository else {
-        let detail = format!("{} was not asked: this command looks only into local repositories", project.repository);
-        return vec![finding("repository", "unknown", detail)];
-    };
-    let mut wanted = GlobSetBuilder::new();
-    project.pipeline.iter().filter_map(|pattern| Glob::new(pattern).ok()).for_each(|glob| {
-        wanted.add(glob);
-    });
-    let wanted = wanted.build().unwrap_or_default();
-    let probe = match probe::local(path, |name| wanted.is_match(name), pipeline::MAX_BYTES) {
-        Ok(probe) => probe,
-        Err(words) => return vec![finding("repository", "problem", format!("{}: {words}", path.display()))],
-    };
-    let mut found = vec![finding("repository", "ok", format!("{}, branch {}", path.display(), probe.branch))];
-    if probe.files.is_empty() {
-        let detail = format!(
-            "no file on {} matches {}; commit one, or set `pipeline`",
-            probe.branch,
-            project.pipeline.join(", ")
-        );
-        found.push(finding("pipeline", "problem", detail));
-    }
-    for (name, bytes) in probe.files {
-        let what = format!("pipeline {}", text::one_line(&name, 80));
-        found.push(match bytes.map(|bytes| pipeline::parse(&name, &bytes)) {
-            Some(Ok(parsed)) => finding(what, "ok", format!("valid, {} stages", parsed.pipeline.stages.len())),
-            Some(Err(errors)) => {
-                let first = errors.first().map(|one| format!("line {}: {}", one.span.line, one.message));
-                let detail = format!("{}; see `orchestrator validate`", first.unwrap_or_default());
-                finding(what, "problem", detail)
-            }
-            None => finding(what, "problem", "it is larger than 1 MiB"),
-        });
-    }
-    found
-}
-
-/// Whether a secret is there. Its text is not shown.
-fn secret(what: &str, from: Option<&SecretFrom>, without: &str) -> Finding {
-    match from {
-        None => finding(what, "unknown", format!("not set: {without}")),
-        Some(SecretFrom::File(file)) => match std::fs::read(file) {
-            Ok(bytes) if bytes.trim_ascii().is_empty() => {
-                finding(what, "problem", format!("{} is empty", file.display()))
-            }
-            Ok(_) => finding(what, "ok", format!("in {}", file.display())),
-            Err(error) => finding(what, "problem", format!("cannot read {}: {error}", file.display())),
-        },
-        Some(SecretFrom::Environment(name)) => match std::env::var_os(name).is_some_and(|value| !value.is_empty()) {
-            true => finding(what, "ok", format!("in ${name}")),
-            false => finding(what, "unknown", format!("${name} is not set here; the daemon needs it")),
-        },
     }
 }

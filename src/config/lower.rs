@@ -349,13 +349,19 @@ fn project(read: &mut Reader<'_>, name: &str) -> Option<Project> {
         other => other,
     };
     let (token, ssh_key) = (read.secret(&at("token")), read.path(&at("ssh_key_file")));
-    if token.is_some() && !repository.is_https() {
+    if token.is_some() && !repository.is_http() {
         let help = "use an `https://` URL, or take the token out";
         read.warning("unused-secret", &at("token_file"), "the token is not used: the repository is not on https", help);
     }
-    if ssh_key.is_some() && (local || repository.is_https()) {
+    if ssh_key.is_some() && (local || repository.is_http()) {
         let help = "use an `ssh://` URL, or take the key out";
         read.warning("unused-secret", &at("ssh_key_file"), "the key is not used: the repository is not on ssh", help);
+    }
+    let allow_http = read.flag(&at("allow_http"));
+    if repository.is_plain_http_elsewhere() && !allow_http {
+        let message = "`http://` is neither encrypted nor signed: whoever is on the way chooses what is built";
+        let help = "use `https://` or `ssh://`; if it must be, allow it by `allow_http = true`";
+        read.error("plain-http", &at("repository"), message, help);
     }
     let (forks, missed) = (or_default(read, "forks"), or_default(read, "schedule_missed"));
     Some(Project {
@@ -365,7 +371,11 @@ fn project(read: &mut Reader<'_>, name: &str) -> Option<Project> {
         poll,
         webhook_secret: read.secret(&at("webhook_secret")),
         token,
+        token_user: read.text(&at("token_user")).unwrap_or_default(),
+        ca_file: read.path(&at("ca_file")),
+        allow_http,
         ssh_key,
+        known_hosts: read.path(&at("known_hosts_file")),
         trusted: read.flag(&at("trusted")),
         public_badge: read.flag(&at("public_badge")),
         forks: match read.text(&forks).as_deref() {

@@ -3,12 +3,13 @@
 //! PURE.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// A repository that git may be asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Repository {
-    /// On another machine: an `https://` or `ssh://` URL, or `user@host:path`.
+    /// On another machine: an `https://`, `http://` or `ssh://` URL, or `user@host:path`.
     Remote(String),
     /// On this machine, absolute.
     Local(PathBuf),
@@ -48,8 +49,8 @@ impl Repository {
     fn url(scheme: &str, text: &str) -> Result<Self, (String, String)> {
         let wrong = |message: String, help: &str| Err((message, help.to_owned()));
         match scheme {
-            "https" | "ssh" => {}
-            "http" | "git" => {
+            "https" | "http" | "ssh" => {}
+            "git" => {
                 return wrong(format!("`{scheme}://` is neither encrypted nor signed"), "use `https://` or `ssh://`");
             }
             "file" => {
@@ -62,7 +63,7 @@ impl Repository {
         let Ok(url) = url::Url::parse(text) else {
             return wrong("this is not a URL".to_owned(), "write it like `https://github.com/owner/name`");
         };
-        if url.password().is_some() || (scheme == "https" && !url.username().is_empty()) {
+        if url.password().is_some() || (scheme != "ssh" && !url.username().is_empty()) {
             return wrong(
                 "the URL holds a user or password, which would end up in logs".to_owned(),
                 "take it out of the URL, write the token into a file of its own, and name that by `token_file`",
@@ -117,9 +118,22 @@ impl Repository {
         }
     }
 
-    /// Whether it is reached by https.
-    pub fn is_https(&self) -> bool {
-        matches!(self, Self::Remote(url) if url.get(..8).is_some_and(|head| head.eq_ignore_ascii_case("https://")))
+    /// Whether it is reached by https, or http.
+    pub fn is_http(&self) -> bool {
+        let begins = |url: &str, with: &str| url.get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with));
+        matches!(self, Self::Remote(url) if begins(url, "https://") || begins(url, "http://"))
+    }
+
+    /// Whether it is reached by http on another machine, as far as the host's name tells.
+    pub fn is_plain_http_elsewhere(&self) -> bool {
+        let Self::Remote(text) = self else { return false };
+        let url = url::Url::parse(text).ok().filter(|url| url.scheme() == "http");
+        url.is_some_and(|url| match url.host() {
+            Some(url::Host::Domain(name)) => name != "localhost",
+            Some(url::Host::Ipv4(ip)) => !ip.is_loopback(),
+            Some(url::Host::Ipv6(ip)) => !IpAddr::V6(ip).to_canonical().is_loopback(),
+            None => true,
+        })
     }
 
     /// `owner/name`, if it is on github.com.
@@ -170,6 +184,21 @@ mod tests {
     }
 
     #[test]
+    fn plain_http_to_others_is_noticed() {
+        let check = |text: &str, elsewhere: bool| {
+            let repository = Repository::parse(text).expect("valid");
+            assert_eq!(repository.is_plain_http_elsewhere(), elsewhere, "{text}");
+        };
+        check("http://host/a", true);
+        check("HTTP://10.0.0.1/a", true);
+        check("http://127.0.0.1:3000/a", false);
+        check("http://localhost/a", false);
+        check("http://[::1]/a", false);
+        check("https://host/a", false);
+        check("git@host:a", false);
+    }
+
+    #[test]
     fn what_is_refused() {
         let check = |text: &str, part: &str| {
             let (message, help) = Repository::parse(text).expect_err(text);
@@ -180,7 +209,7 @@ mod tests {
         check("ext::sh", "could run any program");
         check("fd::17/x", "could run any program");
         check("file:///srv/x", "absolute path alone");
-        check("http://host/x", "neither encrypted");
+        check("http://hunter2@host/x", "token_file");
         check("git://host/x", "neither encrypted");
         check("--upload-pack=x", "option");
         check("ssh://-oProxyCommand=x/y", "URL");

@@ -151,6 +151,14 @@ fn rules_between_keys() {
         .collect::<Vec<_>>(),
     );
     check(
+        "[projects.a]\nrepository = \"http://git.example.com/x\"\n",
+        &[
+            "2:14 plain-http: `http://` is neither encrypted nor signed: whoever is on the way chooses what is built | use `https://` or `ssh://`; if it must be, allow it by `allow_http = true`",
+        ],
+    );
+    check("[projects.a]\nrepository = \"http://git.example.com/x\"\nallow_http = true\n", &[]);
+    check("[projects.a]\nrepository = \"http://127.0.0.1:3000/x\"\n", &[]);
+    check(
         "[runners.a]\nslots = 0\n[artifacts]\nregion = \"x\"\n",
         &[
             "1:10 missing-key: `kind` is missing in `[runners.a]` | write `kind = \"docker\"` or `kind = \"local\"`",

@@ -206,8 +206,16 @@ pub struct Project {
     pub webhook_secret: Option<SecretFrom>,
     /// Token for https.
     pub token: Option<SecretFrom>,
+    /// The user's name that goes with the token.
+    pub token_user: String,
+    /// PEM file with certificates that are believed beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether `http://` to another machine is taken.
+    pub allow_http: bool,
     /// Key for ssh.
     pub ssh_key: Option<PathBuf>,
+    /// Keys of ssh hosts that are trusted; `None` for `known_hosts` beside the key.
+    pub known_hosts: Option<PathBuf>,
     /// May use the local runner.
     pub trusted: bool,
     /// Its badge needs no token.

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::config::repository::Repository;
 use crate::config::types::{Config, Forks, Project as Settings, SecretFrom};
-use crate::source::mirror::{Credentials, Head, Limits, Mirror, MirrorError, Remote};
+use crate::source::mirror::{Credentials, Head, Limits, Mirror, MirrorError, Network, Remote, Token};
 use crate::trigger::decide::{DraftPolicy, ForkPolicy, ProjectPolicy};
 
 /// One project.
@@ -39,10 +39,10 @@ impl Project {
             read.and_then(|read| read.map_err(|problem| problems.push(problem)).ok())
         };
         let webhook_secret = read(&settings.webhook_secret, "the webhook's secret");
-        let token = read(&settings.token, "the repository's token");
-        let mirror =
-            remote(settings, token).and_then(|remote| Mirror::open_in_place(mirrors, remote, Limits::default()));
-        let mirror = mirror.map_err(|error| problems.push(error.to_string())).ok();
+        let opened = remote(settings).and_then(|remote| {
+            Mirror::open_in_place(mirrors, remote, Limits::default()).map_err(|error| error.to_string())
+        });
+        let mirror = opened.map_err(|problem| problems.push(problem)).ok();
         let problem = (!problems.is_empty()).then(|| problems.join("; "));
         Self {
             name: name.to_owned(),
@@ -104,19 +104,33 @@ pub fn secret(from: &SecretFrom) -> Result<String, String> {
     }
 }
 
-fn remote(settings: &Settings, token: Option<String>) -> Result<Remote, MirrorError> {
-    let (url, credentials) = match (&settings.repository, token, &settings.ssh_key) {
+/// Where a project's repository is, and what lets us in.
+///
+/// # Errors
+/// What is wrong, for people: the token's variable is not set.
+pub fn remote(settings: &Settings) -> Result<Remote, String> {
+    let token = match &settings.token {
+        Some(SecretFrom::File(path)) => Some(Token::File(path.clone())),
+        Some(from @ SecretFrom::Environment(_)) => {
+            Some(Token::Text(secret(from).map_err(|error| format!("the repository's token: {error}"))?))
+        }
+        None => None,
+    };
+    let is_http = settings.repository.is_http();
+    let (url, credentials) = match (&settings.repository, token.filter(|_| is_http), &settings.ssh_key) {
         (Repository::Local(path), _, _) => (path.display().to_string(), Credentials::None),
         (Repository::Remote(url), Some(token), _) => {
-            (url.clone(), Credentials::Token { user: "x-access-token".to_owned(), token })
+            (url.clone(), Credentials::Token { user: settings.token_user.clone(), token })
         }
-        (Repository::Remote(url), None, Some(key)) => {
-            let known_hosts = key.parent().unwrap_or(Path::new("/")).join("known_hosts");
-            (url.clone(), Credentials::SshKey { path: key.clone(), passphrase: None, known_hosts })
+        (Repository::Remote(url), None, Some(key)) if !is_http => {
+            let beside = || key.parent().unwrap_or(Path::new("/")).join("known_hosts");
+            let known_hosts = settings.known_hosts.clone().unwrap_or_else(beside);
+            (url.clone(), Credentials::SshKey { path: key.clone(), known_hosts })
         }
-        (Repository::Remote(url), None, None) => (url.clone(), Credentials::None),
+        (Repository::Remote(url), None, _) => (url.clone(), Credentials::None),
     };
-    Ok(Remote { url, credentials })
+    let network = Network { plain_http: settings.allow_http, authorities: settings.ca_file.clone() };
+    Ok(Remote { url, credentials, network })
 }
 
 fn policy(name: &str, settings: &Settings) -> ProjectPolicy {

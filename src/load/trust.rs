@@ -23,18 +23,27 @@ pub enum Trust {
     System,
     /// What these (DER) have signed, and these themselves: a server that signed its own certificate shows just that.
     Only(Vec<CertificateDer<'static>>),
+    /// The system's authorities, and as [`Trust::Only`].
+    Also(Vec<CertificateDer<'static>>),
     /// Anybody's: the server is not authenticated at all.
     Anyone,
 }
 
 impl Trust {
     /// The verifier.
-    pub(super) fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TargetError> {
+    ///
+    /// # Errors
+    /// [`TargetError::Roots`] if nobody is believed.
+    pub fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TargetError> {
         Ok(match self {
             Trust::Anyone => Arc::new(AnyCertificate::new(provider)),
             Trust::System => authorities(rustls_native_certs::load_native_certs().certs, provider)?,
             Trust::Only(given) => {
                 Arc::new(Given { authorities: authorities(given.clone(), provider)?, given: given.clone() })
+            }
+            Trust::Also(given) => {
+                let all = [rustls_native_certs::load_native_certs().certs, given.clone()].concat();
+                Arc::new(Given { authorities: authorities(all, provider)?, given: given.clone() })
             }
         })
     }

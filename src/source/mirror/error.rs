@@ -78,7 +78,7 @@ impl MirrorError {
     /// What libgit2 said while it talked to a remote.
     pub(super) fn of_remote(remote: &str, error: &git2::Error) -> Self {
         let (remote, detail) = (remote.to_owned(), words(error));
-        // libgit2 has no code for a status, nor for what a server says over ssh: its words are all there is.
+        // libgit2 has no code for what a server says within git's own lines: its words are all there is.
         let lower = detail.to_lowercase();
         let says = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
         match (error.code(), error.class()) {
@@ -87,37 +87,16 @@ impl MirrorError {
                 let detail = format!("{detail} (it belongs to another user; git's `safe.directory` allows that)");
                 Self::Denied { remote, detail }
             }
-            _ if says(&["unsupported url protocol"]) => Self::Refused(format!(
-                "{remote}: this program was built without git over the network; use a local path"
+            _ if says(&["object format"]) => {
+                Self::Refused(format!("{remote} is a repository with SHA-256 ids, which cannot be read: {detail}"))
+            }
+            _ if says(&["cannot fetch a specific object", "not our ref"]) => {
+                Self::NotFound(format!("{remote} gives no commit that no ref names: {detail}"))
+            }
+            _ if says(&["authenticat", "access denied", "permission denied"]) => Self::Denied { remote, detail },
+            _ if says(&["not found", "does not exist", "failed to resolve path"]) => Self::NotFound(format!(
+                "{remote} was not found: {detail}; check the address, and that the credentials may see it"
             )),
-            (ErrorCode::Certificate, _) => Self::Untrusted { remote, detail },
-            _ if says(&[
-                "status code: 401",
-                "status code: 403",
-                "authenticat",
-                "access denied",
-                "permission denied",
-            ]) =>
-            {
-                Self::Denied { remote, detail }
-            }
-            _ if says(&[
-                "status code: 404",
-                "status code: 410",
-                "not found",
-                "does not exist",
-                "failed to resolve path",
-            ]) =>
-            {
-                Self::NotFound(format!(
-                    "{remote} was not found: {detail}; check the address, and that the credentials may see it"
-                ))
-            }
-            (_, ErrorClass::Ssl) if says(&["certificate", "x509"]) => Self::Untrusted { remote, detail },
-            _ if says(&["unexpected redirect"]) => {
-                let detail = "it redirects elsewhere, which is not followed; write the final address".to_owned();
-                Self::Refused(format!("{remote}: {detail}"))
-            }
             (ErrorCode::NotFound, _) => Self::NotFound(format!("{remote} was not found: {detail}")),
             (
                 _,

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use git2::{AutotagOption, FetchOptions, Oid, Repository};
+use git2::{AutotagOption, Direction, FetchOptions, Oid, Repository};
 
 use super::heal::{self, Lock};
-use super::transport::{Head, Watcher, list};
+use super::transport::{Head, Watcher};
 use super::{Control, Inner, Mirror, MirrorError};
 
 /// What is fetched.
@@ -15,6 +15,8 @@ pub enum Wanted {
     All,
     /// These refs, `refs/pull/7/head` for one.
     Refs(Vec<String>),
+    /// A ref's newest commit alone, without those before it. For a short look: a mirror of such is good for nothing else.
+    Tip(String),
     /// A commit by its id. Not every server gives what no ref names.
     Commit(Oid),
 }
@@ -88,31 +90,43 @@ impl Inner {
     }
 
     fn fetch_into(&self, repository: &Repository, wanted: &Wanted, control: &Control) -> Result<Fetched, MirrorError> {
-        let heads = list(repository, &self.remote, &self.limits, control)?;
-        let refspecs = match wanted {
+        let watch = Watcher::new(&self.remote, &self.limits, control)?;
+        watch.call(|| {
+            // Outlive the connection, which is told of them.
+            let mut options = FetchOptions::new();
+            let mut remote = repository.remote_anonymous(watch.url())?;
+            let mut connection = remote.connect_auth(Direction::Fetch, Some(watch.callbacks()), None)?;
+            let heads = watch.heads(&connection)?;
+            let refspecs = self.refspecs(repository, wanted, &heads).map_err(|why| watch.stop(why))?;
+            options.remote_callbacks(watch.callbacks()).download_tags(AutotagOption::None).update_fetchhead(false);
+            if matches!(wanted, Wanted::Tip(_)) {
+                options.depth(1);
+            }
+            let remote = connection.remote();
+            remote.fetch(&refspecs, Some(&mut options), None)?;
+            Ok(Fetched { heads, bytes: remote.stats().received_bytes(), remade: None })
+        })
+    }
+
+    /// What is asked for. Makes room for it.
+    fn refspecs(&self, repository: &Repository, wanted: &Wanted, heads: &[Head]) -> Result<Vec<String>, MirrorError> {
+        let same = |name: &str| format!("+{name}:{name}");
+        Ok(match wanted {
             Wanted::All => {
                 // Before the fetch: a branch `a` that is gone stands in the way of `a/b`.
-                prune(repository, &heads).map_err(|error| MirrorError::of_mirror(&self.remote.url, &error))?;
-                ["refs/heads", "refs/tags"].map(|at| format!("+{at}/*:{at}/*")).to_vec()
+                prune(repository, heads).map_err(|error| MirrorError::of_mirror(&self.remote.url, &error))?;
+                ["refs/heads/*", "refs/tags/*"].map(same).to_vec()
             }
             Wanted::Refs(names) => {
-                for name in names {
-                    self.check_ref(name, &heads)?;
-                }
-                names.iter().map(|name| format!("+{name}:{name}")).collect()
+                names.iter().try_for_each(|name| self.check_ref(name, heads))?;
+                names.iter().map(|name| same(name)).collect()
+            }
+            Wanted::Tip(name) => {
+                self.check_ref(name, heads)?;
+                vec![same(name)]
             }
             Wanted::Commit(id) => vec![format!("+{id}:refs/commits/{id}")],
-        };
-        let watch = Watcher::new(&self.remote, &self.limits, control)?;
-        let fetch = || -> Result<usize, git2::Error> {
-            let mut remote = repository.remote_anonymous(&self.remote.url)?;
-            let mut options = FetchOptions::new();
-            options.remote_callbacks(watch.callbacks()).download_tags(AutotagOption::None).update_fetchhead(false);
-            remote.fetch(&refspecs, Some(&mut options), None)?;
-            Ok(remote.stats().received_bytes())
-        };
-        let bytes = fetch().map_err(|error| watch.error(&error))?;
-        Ok(Fetched { heads, bytes, remade: None })
+        })
     }
 
     pub(super) fn check_ref(&self, name: &str, heads: &[Head]) -> Result<(), MirrorError> {

@@ -92,6 +92,7 @@ impl Inner {
         match wanted {
             Wanted::All => {}
             Wanted::Refs(names) => names.iter().try_for_each(|name| self.check_ref(name, &heads))?,
+            Wanted::Tip(name) => self.check_ref(name, &heads)?,
             Wanted::Commit(id) if self.has(*id) => {}
             Wanted::Commit(id) => {
                 return Err(MirrorError::NotFound(format!("{} has no commit {id}", self.remote.url)));

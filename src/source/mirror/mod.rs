@@ -5,17 +5,17 @@
 //!                                                           └── file_at, changed_paths, commits_between ...
 //! ```
 //!
-//! No hook and no filter of a repository ever runs, no work tree is ever made, and no program is started: all is libgit2, on
-//! blocking threads. What a repository says (paths, URLs of submodules, messages) is hostile until shown otherwise.
+//! No hook and no filter of a repository ever runs, no work tree is ever made, and no program but `ssh` is started: all is
+//! libgit2, on blocking threads. What a repository says (paths, URLs of submodules, messages) is hostile until shown otherwise.
 
 mod error;
 mod fetch;
 mod heal;
 mod history;
-mod hosts;
 mod in_place;
 mod known;
 mod modules;
+mod network;
 mod remote;
 mod transport;
 mod tree;
@@ -23,6 +23,7 @@ mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use git2::Repository;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +32,7 @@ pub use error::MirrorError;
 pub use fetch::{Fetched, Wanted};
 pub use git2::Oid;
 pub use history::{Changes, CommitInfo};
-pub use remote::{Credentials, Remote};
+pub use remote::{Credentials, Network, Remote, Token};
 pub use transport::{Head, Progress, heads};
 pub use tree::{MirrorTree, TreeOptions};
 pub use watch::{Watch, watch};
@@ -52,11 +53,23 @@ pub struct Limits {
     pub tree: Caps,
     /// Submodules within each other.
     pub submodule_depth: usize,
+    /// How long a remote may be silent.
+    pub stall: Duration,
+    /// How long one transfer may take in all.
+    pub time: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { transfer: 20 << 30, heads: 500_000, file: 1 << 30, tree: Caps::default(), submodule_depth: 8 }
+        Self {
+            transfer: 20 << 30,
+            heads: 500_000,
+            file: 1 << 30,
+            tree: Caps::default(),
+            submodule_depth: 8,
+            stall: Duration::from_secs(60),
+            time: Duration::from_secs(3 * 3600),
+        }
     }
 }
 

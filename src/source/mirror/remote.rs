@@ -1,6 +1,7 @@
 //! Where a repository is, and who asks. PURE.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use url::Url;
@@ -10,10 +11,21 @@ use super::MirrorError;
 /// A repository's address and credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
-    /// `https://`, `ssh://`, `user@host:path`, or an absolute local path.
+    /// `https://`, `http://`, `ssh://`, `user@host:path`, or an absolute local path.
     pub url: String,
     /// Sent to this host only.
     pub credentials: Credentials,
+    /// What is believed and allowed on the way to it.
+    pub network: Network,
+}
+
+/// What is believed and allowed on the way to a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Network {
+    /// `http://` to other machines too, where everybody on the way reads and changes what is sent.
+    pub plain_http: bool,
+    /// A PEM file with certificates that are believed beside the system's: an authority's, or a host's own.
+    pub authorities: Option<PathBuf>,
 }
 
 /// How to be let in. `Debug` shows no secret.
@@ -27,17 +39,24 @@ pub enum Credentials {
         /// A user's name; for GitHub `x-access-token`.
         user: String,
         /// The token or password.
-        token: String,
+        token: Token,
     },
     /// For ssh.
     SshKey {
-        /// The private key.
+        /// The private key, without a passphrase.
         path: PathBuf,
-        /// Of the private key.
-        passphrase: Option<String>,
         /// Keys of hosts that are trusted, as OpenSSH writes them.
         known_hosts: PathBuf,
     },
+}
+
+/// Where a token is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Token {
+    /// Here.
+    Text(String),
+    /// In a file, which is read anew for each connection: tokens that do not last are written again and again.
+    File(PathBuf),
 }
 
 impl fmt::Debug for Credentials {
@@ -53,8 +72,16 @@ impl fmt::Debug for Credentials {
 /// The parts of an address that matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Address {
-    Https { host: String, port: u16 },
-    Ssh { host: String, port: u16 },
+    /// `http://` if it is not secure.
+    Http {
+        secure: bool,
+        host: String,
+        port: u16,
+    },
+    Ssh {
+        host: String,
+        port: u16,
+    },
     Local(PathBuf),
 }
 
@@ -64,14 +91,21 @@ impl Remote {
         let address = address(&self.url)?;
         let fits = match (&address, &self.credentials) {
             (_, Credentials::None)
-            | (Address::Https { .. }, Credentials::Token { .. })
+            | (Address::Http { .. }, Credentials::Token { .. })
             | (Address::Ssh { .. }, Credentials::SshKey { .. }) => true,
-            (Address::Https { .. } | Address::Local(_), Credentials::SshKey { .. })
+            (Address::Http { .. } | Address::Local(_), Credentials::SshKey { .. })
             | (Address::Ssh { .. } | Address::Local(_), Credentials::Token { .. }) => false,
         };
         if !fits {
             let why = "a token goes with https://, a key with ssh://, and a local path needs neither";
             return Err(MirrorError::Refused(format!("the credentials do not fit {}: {why}", self.url)));
+        }
+        if let Address::Http { secure: false, host, .. } = &address
+            && !self.network.plain_http
+            && !is_loopback(host)
+        {
+            let why = "http:// is neither encrypted nor signed; use https://, or allow it with `allow_http`";
+            return Err(MirrorError::Refused(format!("{} is refused: {why}", self.url)));
         }
         Ok(address)
     }
@@ -100,9 +134,41 @@ impl Remote {
             let why = "a remote repository's submodule cannot be a path of this machine";
             return Err(MirrorError::Refused(format!("the submodule's address {} is refused: {why}", shown(&url))));
         }
+        if matches!(theirs, Address::Http { secure: false, .. }) && ours != theirs {
+            // Whatever this machine serves to itself is nothing that a repository may reach for.
+            let why = "http:// is taken from the repository's own host alone, and only if that is reached so";
+            return Err(MirrorError::Refused(format!("the submodule's address {} is refused: {why}", shown(&url))));
+        }
         let credentials = if ours == theirs { self.credentials.clone() } else { Credentials::None };
-        Ok(Self { url, credentials })
+        Ok(Self { url, credentials, network: self.network.clone() })
     }
+}
+
+/// Whether a host is this machine itself, as far as its name tells.
+pub(super) fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+/// Who is asked by ssh for what: the user and the path, as they are said to the host.
+pub(super) fn user_and_path(url: &str) -> Result<(String, String), MirrorError> {
+    let refuse = |why: &str| MirrorError::Refused(format!("the repository's address {} is refused: {why}", shown(url)));
+    let (user, path) = match Url::parse(url).ok().filter(Url::has_host) {
+        Some(parsed) => {
+            let path = percent_encoding::percent_decode_str(parsed.path()).decode_utf8();
+            let path = path.map_err(|_| refuse("its path is not UTF-8"))?.into_owned();
+            // As git has it: `ssh://host/~user/x` is in that user's home.
+            let path = if path.starts_with("/~") { path[1..].to_owned() } else { path };
+            (parsed.username().to_owned(), path)
+        }
+        None => {
+            let (user, rest) = url.split_once('@').unwrap_or(("", url));
+            (user.to_owned(), rest.split_once(':').map_or("", |(_, path)| path).to_owned())
+        }
+    };
+    if path.is_empty() || path.starts_with('-') || path.chars().any(char::is_control) {
+        return Err(refuse("its path is not taken"));
+    }
+    Ok((if user.is_empty() { "git".to_owned() } else { user }, path))
 }
 
 /// An address as shown to people: no control characters, not too long.
@@ -142,7 +208,7 @@ pub(super) fn address(url: &str) -> Result<Address, MirrorError> {
 
 fn of_url(url: &str, parsed: &Url) -> Result<Address, MirrorError> {
     let refuse = |why: &str| Err(MirrorError::Refused(format!("the repository's address {why}")));
-    if parsed.password().is_some() || (parsed.scheme() == "https" && !parsed.username().is_empty()) {
+    if parsed.password().is_some() || (parsed.scheme() != "ssh" && !parsed.username().is_empty()) {
         // Not shown: it may hold the secret.
         return refuse("holds a user or password; remove it, and set the credentials apart from the address");
     }
@@ -154,7 +220,11 @@ fn of_url(url: &str, parsed: &Url) -> Result<Address, MirrorError> {
     }
     let host = host.trim_matches(['[', ']']).to_lowercase();
     match parsed.scheme() {
-        "https" => Ok(Address::Https { host, port: parsed.port().unwrap_or(443) }),
+        "https" => Ok(Address::Http { secure: true, host, port: parsed.port().unwrap_or(443) }),
+        "http" => Ok(Address::Http { secure: false, host, port: parsed.port().unwrap_or(80) }),
+        "ssh" if !is_word(&host) && host.parse::<Ipv6Addr>().is_err() => {
+            refuse(&format!("{} has a host that is not taken", shown(url)))
+        }
         "ssh" if parsed.path().starts_with("/-") || !(parsed.username().is_empty() || is_word(parsed.username())) => {
             refuse(&format!("{} has a user or path that is not taken", shown(url)))
         }
@@ -207,11 +277,14 @@ mod tests {
     #[test]
     fn addresses_are_taken_or_refused() {
         let ssh = |host: &str, port| Address::Ssh { host: host.to_owned(), port };
-        let https = |host: &str, port| Address::Https { host: host.to_owned(), port };
+        let http = |secure, host: &str, port| Address::Http { secure, host: host.to_owned(), port };
+        let https = |host: &str, port| http(true, host, port);
         for (url, expected) in [
             ("https://Example.com/a/b.git", https("example.com", 443)),
             ("https://example.com:8443/a", https("example.com", 8443)),
+            ("http://127.0.0.1:8000/a", http(false, "127.0.0.1", 8000)),
             ("ssh://git@example.com:2222/a", ssh("example.com", 2222)),
+            ("ssh://[::1]:2222/a", ssh("::1", 2222)),
             ("git@example.com:a/b.git", ssh("example.com", 22)),
             ("/srv/git/a.git", Address::Local(PathBuf::from("/srv/git/a.git"))),
         ] {
@@ -224,7 +297,10 @@ mod tests {
             "ext::sh -c x",
             "ext::x",
             "file:///etc",
-            "http://example.com/a",
+            "http://token@example.com/a",
+            "ssh://a;b/c",
+            "ssh://$(id)/c",
+            "ssh://%2doProxyCommand=x/a",
             "git://example.com/a",
             "https://example.com",
             "https://u:p@example.com/a",
@@ -274,14 +350,49 @@ mod tests {
 
     #[test]
     fn credentials_go_to_their_host_alone() {
-        let token = Credentials::Token { user: "u".to_owned(), token: "secret".to_owned() };
-        let remote = Remote { url: "https://example.com/a/b".to_owned(), credentials: token.clone() };
+        let token = Credentials::Token { user: "u".to_owned(), token: Token::Text("secret".to_owned()) };
+        let remote = Remote {
+            url: "https://example.com/a/b".to_owned(),
+            credentials: token.clone(),
+            network: Network::default(),
+        };
         assert_eq!(remote.submodule("../c").unwrap().credentials, token);
         assert_eq!(remote.submodule("https://example.com/x").unwrap().credentials, token);
         assert_eq!(remote.submodule("https://example.com:444/x").unwrap().credentials, Credentials::None);
         assert_eq!(remote.submodule("https://other.com/x").unwrap().credentials, Credentials::None);
         assert!(remote.submodule("/etc").is_err());
+        assert!(remote.submodule("http://127.0.0.1:8080/a").is_err());
+        assert!(remote.submodule("http://example.com:443/a").is_err());
         assert!(remote.submodule("ext::x").is_err());
         assert!(!format!("{remote:?}").contains("secret"));
+    }
+
+    #[test]
+    fn plain_http_stays_on_this_machine_unless_it_is_allowed() {
+        let check = |url: &str, plain_http: bool, taken: bool| {
+            let network = Network { plain_http, authorities: None };
+            let remote = Remote { url: url.to_owned(), credentials: Credentials::None, network };
+            assert_eq!(remote.check().is_ok(), taken, "{url} {plain_http}");
+        };
+        check("http://127.0.0.1:3000/a", false, true);
+        check("http://[::1]:3000/a", false, true);
+        check("http://localhost/a", false, true);
+        check("http://localhost.example.com/a", false, false);
+        check("http://10.0.0.1/a", false, false);
+        check("http://10.0.0.1/a", true, true);
+    }
+
+    #[test]
+    fn users_and_paths_for_ssh() {
+        for (url, user, path) in [
+            ("git@example.com:a/b.git", "git", "a/b.git"),
+            ("ann@example.com:/srv/a", "ann", "/srv/a"),
+            ("ssh://example.com/srv/a%20b", "git", "/srv/a b"),
+            ("ssh://ann@example.com:2222/~ann/a", "ann", "~ann/a"),
+        ] {
+            assert_eq!(user_and_path(url).unwrap(), (user.to_owned(), path.to_owned()), "{url}");
+        }
+        assert!(user_and_path("ssh://example.com/a%0ab").is_err());
+        assert!(user_and_path("ssh://example.com/%00").is_err());
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::{Changes, Control, Credentials, Limits, Mirror, MirrorError, Oid, Remote, TreeOptions, Wanted};
+use super::{Changes, Control, Credentials, Limits, Mirror, MirrorError, Network, Oid, Remote, TreeOptions, Wanted};
 use crate::artifact::{ArtifactSettings, ArtifactStore};
 
 struct Place {
@@ -54,7 +54,7 @@ impl Place {
 
     fn mirror(&self, name: &str) -> Mirror {
         let url = self.path(name).display().to_string();
-        let remote = Remote { url, credentials: Credentials::None };
+        let remote = Remote { url, credentials: Credentials::None, network: Network::default() };
         Mirror::open(&self.path("mirrors"), remote, Limits::default()).unwrap()
     }
 
