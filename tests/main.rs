@@ -13,6 +13,7 @@ mod daemon_forks;
 mod deployment;
 mod docker_run;
 mod docker_runner;
+mod engine_faults;
 mod full_disk;
 mod git_server;
 mod harness;

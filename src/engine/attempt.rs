@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{mpsc, watch};
 
@@ -210,6 +211,8 @@ pub struct Attempt {
     pub launched_at: Option<Micros>,
     /// Another process began it.
     pub again: bool,
+    /// The container engine could not be reached for a while.
+    pub engine_lost: AtomicBool,
     /// Its image.
     pub image: Option<PreparedImage>,
     /// What its result is made of.
@@ -315,6 +318,7 @@ async fn open(cx: AttemptCx, takeover: Takeover) -> Result<Attempt, Halt> {
         runner: takeover.runner,
         nonce: takeover.nonce,
         launched_at: takeover.launched_at,
+        engine_lost: AtomicBool::new(false),
         again: takeover.again,
         image: None,
         parts: KeyParts::default(),

@@ -19,6 +19,7 @@ pub mod gc;
 pub mod inspect;
 pub mod kept;
 pub mod lock;
+mod lost;
 pub mod notice;
 pub mod pack;
 pub mod paths;

@@ -1,6 +1,7 @@
 //! The main unit of an attempt: made, launched, followed to its end, stopped when it must be.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -9,6 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::attempt::{Attempt, AttemptCx, Halt};
 use super::begin::runner_failure;
 use super::drive::{Launch, Stop};
+use super::lost::taken_away;
 use super::notice::{Notice, tell};
 use super::now;
 use crate::build::status::{CancelReason, Failure, FailureKind, Outcome};
@@ -128,9 +130,12 @@ pub async fn run(attempt: &mut Attempt, unit: UnitSpec, workspace: Option<TarStr
     let status = engine_call(attempt, || runner.wait(&unit.name)).await?;
     match (halt, status) {
         (Some(halt), _) => Err(halt),
-        (None, UnitStatus::Exited(exit)) => Ok(exit),
+        (None, UnitStatus::Exited(exit)) => match taken_away(attempt, runner.as_ref(), &unit, &exit).await? {
+            Some(detail) => Err(Halt::Interrupted(detail)),
+            None => Ok(exit),
+        },
         (None, UnitStatus::Lost | UnitStatus::Absent | UnitStatus::Created | UnitStatus::Running) => {
-            Err(Halt::Interrupted(format!("`{}` is gone and left no exit code", unit.name)))
+            Err(Halt::Interrupted(format!("`{}` was removed by somebody else and left no exit code", unit.name)))
         }
     }
 }
@@ -281,6 +286,9 @@ async fn signal(attempt: &mut Attempt, runner: &dyn Runner, unit: &UnitSpec, sig
 }
 
 fn tell_waiting(attempt: &Attempt, error: &RunnerError) {
+    if matches!(error, RunnerError::Unreachable { .. }) {
+        attempt.engine_lost.store(true, Ordering::Relaxed);
+    }
     let text = attempt.log.masked(&format!("{}: {error}; waiting for it", attempt.cx.node().key));
     tell(&attempt.cx.build.notices, Notice::Waiting { text });
 }
@@ -303,7 +311,10 @@ async fn again(
 }
 
 /// A call to the runner that waits while the engine cannot be reached.
-async fn engine_call<T, F>(attempt: &Attempt, mut call: impl FnMut() -> F) -> Result<T, Halt>
+///
+/// # Errors
+/// [`Halt`] if it stays away, the build is killed, or the call fails otherwise.
+pub(super) async fn engine_call<T, F>(attempt: &Attempt, mut call: impl FnMut() -> F) -> Result<T, Halt>
 where
     F: Future<Output = Result<T, RunnerError>>,
 {
