@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 
+import daemon
 import docker_log
 import docker_stage
 import engine
@@ -21,9 +22,10 @@ PARTS = {
     "docker": lambda: docker_stage.measure_all(IMAGE),
     "docker-log": lambda: docker_log.measure_all(IMAGE),
     "local": local_runner.measure_all,
+    "daemon": daemon.measure_all,
     "build": fresh_build.measure_all,
 }
-DEFAULT = ["docker", "docker-log", "local", "build"]
+DEFAULT = ["docker", "docker-log", "local", "daemon", "build"]
 
 
 def said(*command: str) -> str:

@@ -40,8 +40,10 @@ impl OwnEngine {
 
     fn up(&mut self) {
         let at = |name: &str| -> PathBuf { self.folder.path().join(name) };
-        let mut command = Command::new("dockerd");
-        command.arg("-H").arg(self.host()).arg("--data-root").arg(at("data")).arg("--exec-root").arg(at("exec"));
+        // Without a network namespace of its own it would take the bridge of the machine's engine away.
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--", "dockerd", "-H"]);
+        command.arg(self.host()).arg("--data-root").arg(at("data")).arg("--exec-root").arg(at("exec"));
         command.arg("--pidfile").arg(at("pid")).args(["--bridge", "none", "--iptables=false", "--ip-masq=false"]);
         // A second for containers to end on their own.
         command.args(["--storage-driver", "vfs", "--shutdown-timeout", "1"]);
