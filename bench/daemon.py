@@ -35,7 +35,7 @@ def git(folder: pathlib.Path, *arguments: str) -> str:
 class Daemon:
     """One daemon on a folder, with a project for each repository given."""
 
-    def __init__(self, folder: pathlib.Path, repositories: dict[str, pathlib.Path], project: str = 'poll = "off"', slots: int = 4):
+    def __init__(self, folder: pathlib.Path, repositories: dict[str, pathlib.Path], project: str = 'poll = "off"', slots: int = 4, more: str = ""):
         self.folder = folder
         secret = folder / "secret"
         secret.write_bytes(SECRET)
@@ -48,7 +48,7 @@ class Daemon:
         self.config = folder / "orchestrator.toml"
         self.config.write_text(
             f'[server]\nlisten = "127.0.0.1:0"\n[data]\ndir = "{folder / "data"}"\n[auth]\nmode = "none"\n'
-            f'[log]\nlevel = "warn"\nformat = "json"\n[runners.local]\nslots = {slots}\n[runners.docker]\nslots = 1\n{projects}'
+            f'[log]\nlevel = "warn"\nformat = "json"\n[runners.local]\nslots = {slots}\n[runners.docker]\nslots = 1\n{projects}{more}'
         )
 
     def __enter__(self):

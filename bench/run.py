@@ -13,6 +13,7 @@ import docker_stage
 import engine
 import fresh_build
 import local_runner
+import many_builds
 import measure
 import raw_floor
 
@@ -23,9 +24,10 @@ PARTS = {
     "docker-log": lambda: docker_log.measure_all(IMAGE),
     "local": local_runner.measure_all,
     "daemon": daemon.measure_all,
+    "many-builds": many_builds.measure_all,
     "build": fresh_build.measure_all,
 }
-DEFAULT = ["docker", "docker-log", "local", "daemon", "build"]
+DEFAULT = ["docker", "docker-log", "local", "daemon", "many-builds", "build"]
 
 
 def said(*command: str) -> str:

@@ -366,6 +366,10 @@ fn no_delivery_is_lost_and_none_built_twice_under_kill_9() {
         assert_eq!(site.place.lines(id, "two", "stdout"), ["end"], "log of build {id}");
     }
     assert_eq!(daemon.terminate(), 0);
+    let looked = site.place.run(&["doctor", "--deep"]);
+    let broken: Vec<&str> =
+        looked.out.lines().filter(|line| line.contains(" deep ") && !line.starts_with('✓')).collect();
+    assert!(looked.out.contains(" deep ") && broken.is_empty(), "{}", looked.out);
     assert_eq!(site.place.units(), Vec::<String>::new());
     eventually("no process is left", || site.place.processes().is_empty());
 }

@@ -88,6 +88,8 @@ type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 const QUEUE: usize = 256;
 /// Reader connections that are kept open.
 const READERS: usize = 4;
+/// KiB of pages that a reader keeps, as SQLite wants it said.
+const READER_CACHE: i64 = -512;
 /// Waits for another process's write: so often, so long each. A commit takes about a millisecond, so SQLite's own waits (up to
 /// 100 ms each) would leave builds of several processes standing idle.
 const BUSY_WAITS: [(i32, Duration); 3] =
@@ -217,6 +219,9 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // In WAL mode FULL syncs at each commit: what was answered stays.
         connection.pragma_update(None, "synchronous", "FULL")?;
+    } else {
+        // The system keeps the pages as well; several readers' copies of them would be most of an idle daemon's own memory.
+        connection.pragma_update(None, "cache_size", READER_CACHE)?;
     }
     Ok(connection)
 }
