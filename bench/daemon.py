@@ -20,7 +20,7 @@ import measure
 SECRET = b"a secret of webhooks"
 REPOSITORY = 1296269
 PIPELINE = 'name: bench\non: { push: { branches: ["**"] } }\nstages: { noop: { run: "true" } }\n'
-HOOKS = 20_000
+HOOK_SECONDS = 4
 CONNECTIONS = 32
 BUILDS = 500
 # What GitHub's own payloads of a push weigh.
@@ -106,61 +106,56 @@ def headers(body: bytes, number: str) -> dict[str, str]:
     }
 
 
-# A sender of its own process: Python's threads share one processor.
-SENDER = r"""
-import http.client, socket, sys, threading, time
-port, count, connections, start = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-head = sys.stdin.buffer.readline().rstrip(b"\n").decode().encode().decode("unicode_escape")
-body = sys.stdin.buffer.read()
-taken = []
-def work(which):
-    link = socket.create_connection(("127.0.0.1", port)); link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    mine = []
-    for number in range(which, count, connections):
-        data = head.replace("@@", str(start + number)).encode() + body
-        began = time.perf_counter()
-        link.sendall(data)
-        got = b""
-        while b"\r\n\r\n" not in got:
-            got += link.recv(4096)
-        assert got.startswith(b"HTTP/1.1 202"), got[:300]
-        at = got.index(b"\r\n\r\n") + 4
-        size = int([l for l in got.split(b"\r\n") if l.lower().startswith(b"content-length")][0].split(b":")[1])
-        while len(got) < at + size:
-            got += link.recv(4096)
-        mine.append(time.perf_counter() - began)
-    taken.extend(mine)
-threads = [threading.Thread(target=work, args=(which,)) for which in range(connections)]
-began = time.time()
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-print(began, time.time(), *taken)
+# What wrk sends: the same signed body each time, as a delivery of its own.
+SENDER = """
+local file = io.open(os.getenv("BENCH_BODY"), "rb")
+wrk.method, wrk.path, wrk.body = "POST", "/hooks/github", file:read("*a")
+file:close()
+for line in io.lines(os.getenv("BENCH_HEADERS")) do
+  local name, value = line:match("^(%S+) (.*)$")
+  wrk.headers[name] = value
+end
+local threads = 0
+function setup(thread)
+  threads = threads + 1
+  thread:set("which", threads)
+end
+local sent = 0
+function request()
+  sent = sent + 1
+  wrk.headers["x-github-delivery"] = which .. "-" .. sent
+  return wrk.format()
+end
+function response(status)
+  if status ~= 202 then wrk.thread:stop() end
+end
+function done(summary, latency, requests)
+  local wrong = summary.errors
+  io.write(string.format("told %d %d %d %d\\n", summary.requests, summary.duration, latency:percentile(99),
+    wrong.connect + wrong.read + wrong.write + wrong.status + wrong.timeout))
+end
 """
 
 
-def hooks_a_second(daemon: Daemon, count: int) -> tuple[float, float]:
+def hooks_a_second(daemon: Daemon) -> tuple[float, float]:
     """Signed webhooks of 8 KB over 32 connections: how many a second, and the 99th percentile of the answers in seconds."""
     # To a ref that is neither branch nor tag: what is measured is the taking in, so that nothing is built meanwhile.
     body = push("x", "1" * 40).replace(b"refs/heads/x", b"refs/notes/x")
-    head = "POST /hooks/github HTTP/1.1\r\nhost: bench\r\n"
-    head += "".join(f"{name}: {value}\r\n" for name, value in headers(body, "@@").items())
-    head += f"content-length: {len(body)}\r\n\r\n"
-    given = head.encode("unicode_escape") + b"\n" + body
-    senders = []
-    for which in range(2):
-        command = ["python3", "-c", SENDER, str(daemon.port), str(count // 2), str(CONNECTIONS // 2), str(1 + which * count)]
-        senders.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
-    feeders = [threading.Thread(target=lambda one=one: (one.stdin.write(given), one.stdin.close())) for one in senders]
-    for feeder in feeders:
-        feeder.start()
-    for feeder in feeders:
-        feeder.join()
-    told = [[float(word) for word in one.stdout.read().split()] for one in senders]
-    if any(one.wait() != 0 for one in senders):
-        raise SystemExit("a sender of webhooks failed")
-    seconds = max(one[1] for one in told) - min(one[0] for one in told)
-    taken = sorted(time for one in told for time in one[2:])
-    return count / seconds, taken[int(len(taken) * 0.99)]
+    given = {"BENCH_BODY": body, "BENCH_HEADERS": "".join(f"{name} {value}\n" for name, value in headers(body, "0").items()).encode()}
+    environment = dict(os.environ)
+    for name, content in given.items():
+        (daemon.folder / name).write_bytes(content)
+        environment[name] = str(daemon.folder / name)
+    (daemon.folder / "sender.lua").write_text(SENDER)
+    before = daemon.rows("SELECT count(*) FROM deliveries")[0][0]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{HOOK_SECONDS}s", "-s", str(daemon.folder / "sender.lua"), f"http://127.0.0.1:{daemon.port}"]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    requests, micros, late, wrong = map(int, told[told.index("told ") :].split()[1:5])
+    stored = daemon.rows("SELECT count(*) FROM deliveries")[0][0] - before
+    # Those that were under way when wrk stopped may be stored, and not counted by it.
+    if wrong or not requests <= stored <= requests + CONNECTIONS:
+        raise SystemExit(f"{requests} webhooks were answered, {stored} are stored, {wrong} went wrong\n{told}")
+    return requests * 1e6 / micros, late / 1e6
 
 
 # About as long as the headers of a delivery, and what is noted of its subject.
@@ -281,7 +276,7 @@ def measure_all() -> None:
                 starts.append(daemon.seconds)
                 daemon.until("SELECT count(*) FROM builds WHERE status = 'passed'", 1)
                 idle.append(measure.resident_kib(daemon.process.pid))
-                rate, late = hooks_a_second(daemon, HOOKS)
+                rate, late = hooks_a_second(daemon)
                 hooks.append(rate)
                 slow.append(late)
         with measure.folder() as folder:

@@ -5,8 +5,8 @@
 #   bench/run.sh local docker         some of them; `floor` measures the raw engine alone
 #   bench/run.sh > docs/benchmarks.md the page in the documentation
 #
-# Progress goes to standard error, the table to standard output. Needs Python 3.11, a Docker engine, wrk and nginx for `load`,
-# and `cargo build --release` before. Run it on a machine with nothing else to do. Settings:
+# Progress goes to standard error, the table to standard output. Needs Python 3.11, a Docker engine, wrk (for `daemon` and
+# `load`), nginx (for `load`), and `cargo build --release` before. Run it on a machine with nothing else to do. Settings:
 #   ORCHESTRATOR   the program (target/release/orchestrator)
 #   BENCH_IMAGE    an image with sh, yes and head (orchestrator-test/busybox:1, which scripts/base-images.sh busybox makes)
 #   BENCH_ROUNDS   how often everything is measured (5)
