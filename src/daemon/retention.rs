@@ -70,13 +70,18 @@ async fn once(engine: &Arc<Engine>, keep: &Retention) -> Result<Cleaned, EngineE
 
 async fn remove_deliveries(engine: &Arc<Engine>, before: Micros) -> Result<u64, EngineError> {
     let mut gone = 0;
-    loop {
-        let rows = engine.store.write(move |tx| retention::remove_deliveries(tx, before, ROWS)).await?;
-        if rows == 0 {
-            return Ok(gone);
+    for remove in [retention::remove_deliveries, retention::remove_triggers] {
+        let mut after = 0;
+        loop {
+            let looked = engine.store.write(move |tx| remove(tx, before, after, ROWS)).await?;
+            gone += looked.gone as u64;
+            match looked.last {
+                Some(last) => after = last,
+                None => break,
+            }
         }
-        gone += rows as u64;
     }
+    Ok(gone)
 }
 
 fn before(age: Duration) -> Micros {

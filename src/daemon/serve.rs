@@ -102,13 +102,15 @@ impl Daemon {
         let watched = ConfigWatch::start(loaded, load::environment()).context("cannot watch the configuration")?;
         let mut tasks = JoinSet::new();
         tasks.spawn(queue.run(stop.clone()));
-        let decider = Decider { engine: Arc::clone(&engine), projects: projects.clone(), queue: handle.clone() };
+        let (room, most_waiting) = watch::channel(config.max_waiting);
+        let decider =
+            Decider { engine: Arc::clone(&engine), projects: projects.clone(), queue: handle.clone(), most_waiting };
         tasks.spawn(decider.run(stop.clone()));
         tasks.spawn(Intake { engine: Arc::clone(&engine), projects: projects.clone() }.run(stop.clone()));
         tasks.spawn(Clock { engine: Arc::clone(&engine), projects: projects.clone() }.run(stop.clone()));
         tasks.spawn(sweep(Arc::clone(&engine), stop.clone()));
         tasks.spawn(retention::run(Arc::clone(&engine), watched.subscribe(), stop.clone()));
-        let reload = Reload { all, limits, slots, mirrors };
+        let reload = Reload { all, limits, slots, room, mirrors };
         tasks.spawn(reload.run(watched.subscribe(), stop.clone()));
 
         let guard = Arc::new(Guard::new(config.auth.mode == AuthMode::None, config.server.trusted_proxies.clone()));
@@ -247,6 +249,7 @@ struct Reload {
     all: watch::Sender<projects::All>,
     limits: watch::Sender<Arc<Limits>>,
     slots: Slots,
+    room: watch::Sender<usize>,
     mirrors: PathBuf,
 }
 
@@ -270,6 +273,7 @@ impl Reload {
             };
             self.slots.resize(USUAL_SLOTS, &slots_of(&now.current));
             self.limits.send_replace(Arc::new(limits_of(&now.current)));
+            self.room.send_replace(now.current.max_waiting);
             self.all.send_replace(all);
             tracing::info!("the new configuration is in force");
         }
