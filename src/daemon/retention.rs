@@ -13,7 +13,7 @@ use crate::engine::retention::{Keep, apply};
 use crate::engine::{Engine, EngineError, gc, now};
 use crate::ids::Micros;
 use crate::metrics::Cleaned;
-use crate::store::retention;
+use crate::store::{outbox, retention};
 
 /// A start has better things to do at first.
 const FIRST: Duration = Duration::from_secs(5);
@@ -70,6 +70,8 @@ async fn once(engine: &Arc<Engine>, keep: &Retention) -> Result<Cleaned, EngineE
 
 async fn remove_deliveries(engine: &Arc<Engine>, before: Micros) -> Result<u64, EngineError> {
     let mut gone = 0;
+    // What was told of commits without a build; the rest goes with its build.
+    while engine.store.write(move |tx| outbox::remove_old(tx, before, ROWS)).await? == ROWS {}
     for remove in [retention::remove_deliveries, retention::remove_triggers] {
         let mut after = 0;
         loop {

@@ -20,6 +20,7 @@ use super::projects::{self, Projects};
 use super::queue::Queue;
 use super::retention;
 use super::secrets::Sealed;
+use super::tell::Teller;
 use crate::artifact::Sweep;
 use crate::build::queue::Limits;
 use crate::config::types::{AuthMode, Config, RunnerKind};
@@ -110,6 +111,14 @@ impl Daemon {
         tasks.spawn(Clock { engine: Arc::clone(&engine), projects: projects.clone() }.run(stop.clone()));
         tasks.spawn(sweep(Arc::clone(&engine), stop.clone()));
         tasks.spawn(retention::run(Arc::clone(&engine), watched.subscribe(), stop.clone()));
+        let teller = Teller {
+            engine: Arc::clone(&engine),
+            config: watched.subscribe(),
+            projects: projects.clone(),
+            notices: notices.clone(),
+            public_url: config.server.public_url.as_str().into(),
+        };
+        tasks.spawn(teller.run(stop.clone()));
         let reload = Reload { all, limits, slots, room, mirrors };
         tasks.spawn(reload.run(watched.subscribe(), stop.clone()));
 
@@ -292,13 +301,6 @@ fn not_yet(config: &Config) -> anyhow::Result<()> {
         anyhow::bail!(
             "artifacts: this version takes the bucket from ORCHESTRATOR_ARTIFACTS; set that, and remove the key"
         );
-    }
-    let asked = [
-        ("github", config.github.token.is_some() || config.github.app.is_some()),
-        ("notify", !config.notify.is_empty()),
-    ];
-    for (key, _) in asked.into_iter().filter(|(_, asked)| *asked) {
-        tracing::warn!("{key}: this version reports to nobody; the setting waits for a later one");
     }
     Ok(())
 }
