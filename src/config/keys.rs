@@ -62,7 +62,7 @@ pub const NAMED: &[&str] = &["runners", "projects", "notify"];
 
 /// Keys whose change is taken up only by the next start.
 pub const RESTART: &[&str] =
-    &["server.listen", "server.tls.cert", "server.tls.key", "data.dir", "metrics.listen", "artifacts"];
+    &["server.listen", "server.tls.cert", "server.tls.key", "data.dir", "metrics.listen", "artifacts", "auth"];
 
 /// Environment variables that go before the file.
 pub const ENVIRONMENT: &[(&str, &str)] = &[
@@ -342,7 +342,8 @@ pub const KEYS: &[Key] = &[
         "\"token\"",
         "`token`: tokens made by orchestrator; `oidc` or `github`: sign-in there, besides tokens; `none`: everybody may do everything, only on a loopback address.",
     ),
-    key("auth.session", Kind::Time(&[]), "\"12h\"", "How long a sign-in lasts."),
+    key("auth.session", Kind::Time(&[]), "\"12h\"", "How long a sign-in of a browser lasts at most."),
+    key("auth.idle", Kind::Time(&[]), "\"4h\"", "How long it lasts without being used."),
     key("auth.oidc.issuer", Kind::Url, "", "The provider's issuer URL."),
     key("auth.oidc.client_id", Kind::Text, "", "The client's id at the provider."),
     key("auth.oidc.client_secret_file", Kind::SecretFile, "", "File with the client's secret."),
