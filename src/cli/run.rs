@@ -281,6 +281,7 @@ pub async fn make_request(engine: &Arc<Engine>, loaded: Loaded, asked: &Asked<'_
         title: None,
         pull_request: None,
         untrusted: false,
+        reports: false,
         url: None,
         secrets: BTreeMap::new(),
     })

@@ -145,8 +145,6 @@ pub struct Runner {
     pub slots: usize,
     /// The engine's endpoint.
     pub host: Option<String>,
-    /// For stages that name none.
-    pub default: bool,
 }
 
 /// How new commits are found, besides webhooks.

@@ -13,7 +13,7 @@ use crate::engine::retention::{Keep, apply};
 use crate::engine::{Engine, EngineError, gc, now};
 use crate::ids::Micros;
 use crate::metrics::Cleaned;
-use crate::store::{retention, sessions};
+use crate::store::{outbox, retention, sessions};
 
 /// A start has better things to do at first.
 const FIRST: Duration = Duration::from_secs(5);
@@ -71,13 +71,20 @@ async fn once(engine: &Arc<Engine>, keep: &Retention) -> Result<Cleaned, EngineE
 
 async fn remove_deliveries(engine: &Arc<Engine>, before: Micros) -> Result<u64, EngineError> {
     let mut gone = 0;
-    loop {
-        let rows = engine.store.write(move |tx| retention::remove_deliveries(tx, before, ROWS)).await?;
-        if rows == 0 {
-            return Ok(gone);
+    // What was told of commits without a build; the rest goes with its build.
+    while engine.store.write(move |tx| outbox::remove_old(tx, before, ROWS)).await? == ROWS {}
+    for remove in [retention::remove_deliveries, retention::remove_triggers] {
+        let mut after = 0;
+        loop {
+            let looked = engine.store.write(move |tx| remove(tx, before, after, ROWS)).await?;
+            gone += looked.gone as u64;
+            match looked.last {
+                Some(last) => after = last,
+                None => break,
+            }
         }
-        gone += rows as u64;
     }
+    Ok(gone)
 }
 
 /// Those that have ended.

@@ -21,6 +21,7 @@ pub mod kept;
 pub mod lock;
 mod lost;
 pub mod notice;
+pub mod outcome;
 pub mod pack;
 pub mod paths;
 pub mod retention;

@@ -13,6 +13,7 @@ pub mod heads;
 pub mod idempotency;
 pub mod inspect;
 pub mod models;
+pub mod outbox;
 pub mod queue;
 pub mod results;
 pub mod retention;
