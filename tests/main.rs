@@ -40,4 +40,5 @@ mod runner_local;
 mod s3;
 mod secrets;
 mod served;
+mod sessions;
 mod triggers;

@@ -250,7 +250,11 @@ fn auth(read: &mut Reader<'_>, server: &Server) -> Auth {
         let help = "listen on `127.0.0.1`, or choose `auth.mode = \"token\"`";
         read.error("public-without-auth", "auth.mode", message, help);
     }
-    Auth { mode, session: read.time("auth.session").unwrap_or(Duration::from_secs(43_200)) }
+    Auth {
+        mode,
+        session: read.time("auth.session").unwrap_or(Duration::from_secs(43_200)),
+        idle: read.time("auth.idle").unwrap_or(Duration::from_secs(14_400)),
+    }
 }
 
 fn client(read: &mut Reader<'_>, table: &str) -> OAuthClient {

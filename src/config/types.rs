@@ -316,8 +316,10 @@ pub struct OAuthClient {
 pub struct Auth {
     /// How.
     pub mode: AuthMode,
-    /// How long a sign-in lasts.
+    /// How long a sign-in lasts at most.
     pub session: Duration,
+    /// How long it lasts without being used.
+    pub idle: Duration,
 }
 
 /// `[notify.<name>]`

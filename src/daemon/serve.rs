@@ -34,6 +34,7 @@ use crate::listen;
 use crate::listen::tls::Acceptor;
 use crate::store::access::{self, NewToken, Scope};
 use crate::web::auth::{self, Guard};
+use crate::web::session::Sessions;
 use crate::web::{self, App};
 
 /// What is left of requests and packing may take so long at the end; a drain is done in 5 s.
@@ -129,6 +130,7 @@ impl Daemon {
             notices,
             projects,
             guard,
+            sessions: Arc::new(Sessions::new(&config, &engine.store.instance)),
             public_url: config.server.public_url.as_str().into(),
             secrets: sealed,
             stop: stop.clone(),

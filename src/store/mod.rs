@@ -19,6 +19,7 @@ pub mod results;
 pub mod retention;
 pub mod roots;
 pub mod secrets;
+pub mod sessions;
 pub mod settings;
 pub mod snapshot;
 pub mod triggers;

@@ -8,6 +8,7 @@ pub mod idempotency;
 pub mod metrics;
 pub mod problem;
 pub mod request_id;
+pub mod session;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use crate::daemon::secrets::Sealed;
 use crate::engine::Engine;
 use crate::engine::notice::Notices;
 use auth::Guard;
+use session::Sessions;
 
 /// What every handler has.
 #[derive(Clone)]
@@ -38,6 +40,8 @@ pub struct App {
     pub stop: CancellationToken,
     /// Who may do what.
     pub guard: Arc<Guard>,
+    /// How browsers are known.
+    pub sessions: Arc<Sessions>,
     /// Where people and other programs reach this daemon.
     pub public_url: Arc<str>,
     /// Sets and removes secrets.
@@ -52,6 +56,7 @@ pub fn router(app: App) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .nest("/api/v1", api::router().layer(axum::middleware::from_fn_with_state(app.clone(), idempotency::once)))
         .route("/hooks/github", hooks)
+        .merge(session::routes())
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(axum::middleware::from_fn(request_id::stamp))
