@@ -39,8 +39,10 @@ fn harmless(path: &str, body: &str) {
         assert!(!lower.contains(wrong), "{path} holds {wrong}: {body}");
     }
     let handlers = lower.split('<').filter(|tag| {
+        // Values of attributes are quoted, and no quote in them is one.
         let tag = tag.split('>').next().unwrap_or_default();
-        tag.split_whitespace().skip(1).any(|word| word.starts_with("on") && word.contains('='))
+        let names: String = tag.split('"').step_by(2).collect();
+        names.split_whitespace().skip(1).any(|word| word.starts_with("on") && word.contains('='))
     });
     assert_eq!(handlers.count(), 0, "{path} has handlers");
     for script in lower.split("<script").skip(1) {
@@ -61,11 +63,21 @@ fn every_page_is_there_and_harmless() {
     let daemon = site.serve();
     eventually("a build has failed", || daemon.counts().get("failed").is_some_and(|count| *count >= 1));
 
-    let paths = ["/", "/builds/1", "/builds/1/retry", "/nothing"];
+    let paths = [
+        "/",
+        "/projects/demo",
+        "/projects/demo?branch=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&text=%22%3E%3Cimg%20src=x%20onerror=alert(2)%3E",
+        "/builds/1",
+        "/builds/1/retry",
+        "/builds/1/stages/bad/attempts/1",
+        "/builds/1/stages/bad/attempts/1?q=%3Cscript%3E",
+        "/builds/1/stages/bad/attempts/1/lines?from=0&limit=5",
+        "/nothing",
+    ];
     for path in paths {
         let answer = page(&daemon, path);
         assert_eq!(answer.status, if path == "/nothing" { 404 } else { 200 }, "{path}: {}", answer.body);
-        assert!(answer.body.starts_with("<!doctype html>"), "{path}: {}", answer.body);
+        assert!(path.contains("/lines") || answer.body.starts_with("<!doctype html>"), "{path}: {}", answer.body);
         harmless(path, &answer.body);
         let head = head(&daemon, "GET", path, "accept: text/html\r\n");
         assert!(
@@ -78,6 +90,9 @@ fn every_page_is_there_and_harmless() {
     assert!(build.contains("bad failed."), "{build}");
     assert!(build.contains("&#60;img src=x") || build.contains("&lt;img src=x"), "the log's end is shown: {build}");
     assert!(build.contains("<span class=\"c1 \">red</span>"), "{build}");
+
+    let found = page(&daemon, "/builds/1/stages/bad/attempts/1?q=%3Cscript%3E").body;
+    assert!(found.contains("<mark>&lt;script&gt;</mark>"), "{found}");
 
     assets(&daemon);
     // Programs are answered as before.
@@ -148,6 +163,93 @@ fn builds_are_cancelled_and_retried_by_forms() {
     let answer = request(daemon.address(), "POST", "/builds/1/cancel", &headers, b"how=kill").unwrap();
     assert_eq!(answer.status, 303);
     eventually("it is cancelled", || daemon.counts().get("cancelled") == Some(&1));
+    assert_eq!(daemon.terminate(), 0);
+}
+
+/// The filters of a project's builds, its pages, and the form that starts one.
+#[test]
+fn a_project_lists_finds_and_starts_builds() {
+    let pipeline = "params: { trees: { type: integer, default: 3, min: 1, description: How many }, kind: { type: choice, \
+                    choices: [plain, odd], default: odd } }\nstages: { a: { run: 'echo $PARAM_TREES $PARAM_KIND' } }";
+    let site = Site::new(pipeline, "poll = \"watch\"\n");
+    let daemon = site.serve();
+    eventually("a build has passed", || daemon.counts().get("passed") == Some(&1));
+    let project = page(&daemon, "/projects/demo").body;
+    for shown in
+        ["name=\"param.trees\" value=\"3\" step=\"1\" min=\"1\"", "<option value=\"odd\" selected>", "How many"]
+    {
+        assert!(project.contains(shown), "{shown}: {project}");
+    }
+    let origin = format!("http://{}", daemon.address());
+    let form = b"branch=main&pipeline=pipeline.yaml&param.trees=7&param.kind=plain";
+    let headers =
+        [("origin", origin.as_str()), ("accept", "text/html"), ("content-type", "application/x-www-form-urlencoded")];
+    let answer = request(daemon.address(), "POST", "/projects/demo/builds", &headers, form).unwrap();
+    assert_eq!(answer.status, 303, "{}", answer.body);
+    eventually("the second has passed", || daemon.counts().get("passed") == Some(&2));
+    assert!(page(&daemon, "/projects/demo?trigger=2").body.contains("<b>Your build: started.</b>"));
+    assert!(page(&daemon, "/builds/2").body.contains("<dt>trees</dt><dd><code>7</code></dd>"));
+    let log = page(&daemon, "/builds/2/stages/a/attempts/1").body;
+    assert!(log.contains("<code>7 plain</code>"), "{log}");
+
+    // Filters: one by an index, one by looking.
+    for (query, expected) in [
+        ("branch=main", 2),
+        ("branch=other", 0),
+        ("event=manual", 1),
+        ("text=FIRST", 2),
+        ("text=nothing+like+it", 0),
+        ("status=failed", 0),
+        ("before=2", 1),
+    ] {
+        let body = page(&daemon, &format!("/projects/demo?{query}")).body;
+        assert_eq!(body.matches("class=\"line-row\"").count(), expected, "{query}: {body}");
+    }
+    // A wish that cannot be met says so.
+    let answer = request(daemon.address(), "POST", "/projects/demo/builds", &headers, b"branch=nowhere").unwrap();
+    assert_eq!(answer.status, 303, "{}", answer.body);
+    eventually("it is decided", || daemon.is_idle());
+    let told = page(&daemon, "/projects/demo?trigger=3").body;
+    assert!(told.contains("<b>Your build: not possible.</b>"), "{told}");
+    for missing in
+        ["/projects/nobody", "/builds/99", "/builds/1/stages/nobody", "/builds/1/stages/a/attempts/9", "/builds/x"]
+    {
+        assert_eq!(page(&daemon, missing).status, 404, "{missing}");
+    }
+    assert_eq!(daemon.terminate(), 0);
+}
+
+/// A long log is a window with ways to the rest; steps fold; the failing one is open.
+#[test]
+fn logs_are_read_by_windows_and_folded_by_steps() {
+    let pipeline = "stages:\n  long: { run: 'seq 1 30000' }\n  steps:\n    run:\n      - { name: first, run: echo one }\n      \
+                    - { name: second, run: 'echo two; exit 4' }\n";
+    let site = Site::new(pipeline, "poll = \"watch\"\n");
+    let daemon = site.serve();
+    eventually("a build has failed", || daemon.counts().get("failed") == Some(&1));
+    let base = "/builds/1/stages/long/attempts/1";
+    let end = page(&daemon, base).body;
+    assert!(
+        end.contains("id=\"L30000\"") && end.contains("id=\"L29501\"") && !end.contains("id=\"L29500\""),
+        "the end"
+    );
+    assert!(end.contains("?from=29000\" rel=\"prev\""), "a way back");
+    let begin = page(&daemon, &format!("{base}?from=0")).body;
+    assert!(begin.contains("id=\"L1\"") && begin.contains("?from=500\" rel=\"next\""), "the beginning");
+    let lines = page(&daemon, &format!("{base}/lines?from=12344&limit=2")).body;
+    assert_eq!(lines.matches("class=\"ln o\"").count(), 2, "{lines}");
+    assert!(lines.contains("<code>12345</code>"), "{lines}");
+    assert_eq!(
+        page(&daemon, &format!("{base}/lines?from=29990&limit=999999")).body.matches("class=\"ln o\"").count(),
+        10
+    );
+    let found = page(&daemon, &format!("{base}?q=12345")).body;
+    assert!(found.contains("?from=12324#L12345"), "{found}");
+    let steps = page(&daemon, "/builds/1/stages/steps/attempts/1").body;
+    assert!(steps.contains("<details class=\"fold\"><summary>"), "what went well is closed: {steps}");
+    assert!(steps.contains("<details class=\"fold\" open><summary>"), "what failed is open: {steps}");
+    let head = head(&daemon, "GET", "/builds/1/stages/steps", "accept: text/html\r\n");
+    assert!(head.contains("location: /builds/1/stages/steps/attempts/1"), "{head}");
     assert_eq!(daemon.terminate(), 0);
 }
 

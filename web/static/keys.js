@@ -26,7 +26,7 @@ document.addEventListener("keydown", (event) => {
   }
   if (document.querySelector("dialog[open]")) return;
   const keys = {
-    "/": () => document.querySelector("[data-key='/']")?.focus(),
+    "/": () => [...document.querySelectorAll("[data-key='/']")].at(-1)?.focus(),
     j: () => go(1),
     k: () => go(-1),
     "?": () => open("keys"),

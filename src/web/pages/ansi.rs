@@ -17,6 +17,7 @@ struct Piece {
 /// How text looks. Colours are numbers of a fixed palette.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Look {
+    found: bool,
     colour: Option<u8>,
     ground: Option<u8>,
     bold: bool,
@@ -55,6 +56,24 @@ impl Text {
                 _ => pieces.push(Piece { look, text: shown.to_string() }),
             }
         }
+        Self(pieces)
+    }
+}
+
+impl Text {
+    /// A line without its colours, with what was looked for marked.
+    pub fn marked(line: &str, wanted: &str) -> Self {
+        let plain: String = Self::of(line).0.into_iter().map(|piece| piece.text).collect();
+        let mut pieces = Vec::new();
+        let mut rest = plain.as_str();
+        while let Some(at) = rest.find(wanted).filter(|_| !wanted.is_empty()) {
+            let (before, found) = rest.split_at(at);
+            let (found, after) = found.split_at(wanted.len());
+            pieces.push(Piece { look: Look::default(), text: before.to_owned() });
+            pieces.push(Piece { look: Look { found: true, ..Look::default() }, text: found.to_owned() });
+            rest = after;
+        }
+        pieces.push(Piece { look: Look::default(), text: rest.to_owned() });
         Self(pieces)
     }
 }
@@ -151,6 +170,10 @@ impl fmt::Display for Text {
                 f.write_str(&escape(text))?;
                 continue;
             }
+            if look.found {
+                write!(f, "<mark>{}</mark>", escape(text))?;
+                continue;
+            }
             f.write_str("<span class=\"")?;
             if let Some(colour) = look.colour {
                 write!(f, "c{colour} ")?;
@@ -191,6 +214,12 @@ mod tests {
         check("\u{1b}[31", "");
         check("a\tb\rc\u{7}", "a\tb\u{fffd}c\u{fffd}");
         check("\u{202e}gpj.exe", "\u{fffd}gpj.exe");
+    }
+
+    #[test]
+    fn what_was_found_is_marked() {
+        let marked = Text::marked("\u{1b}[31ma<b>\u{1b}[0m and a<b>", "<b>").to_string();
+        assert_eq!(marked, "a<mark>&lt;b&gt;</mark> and a<mark>&lt;b&gt;</mark>");
     }
 
     proptest! {

@@ -27,6 +27,7 @@ static STYLE: LazyLock<Asset> = LazyLock::new(|| {
         include_str!("../../../web/static/parts.css"),
         include_str!("../../../web/static/build.css"),
         include_str!("../../../web/static/project.css"),
+        include_str!("../../../web/static/log.css"),
     ];
     Asset::new("app", "css", "text/css; charset=utf-8", parts.concat().into_bytes())
 });
@@ -39,6 +40,12 @@ static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
         include_str!("../../../web/static/live.js"),
     ];
     Asset::new("app", "js", "text/javascript; charset=utf-8", modules(&parts))
+});
+
+/// What shows logs.
+static LOG_SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
+    let bytes = include_bytes!("../../../web/static/log.js").to_vec();
+    Asset::new("log", "js", "text/javascript; charset=utf-8", bytes)
 });
 
 /// The picture of the browser's tab.
@@ -75,6 +82,11 @@ pub fn script() -> String {
     SCRIPT.url()
 }
 
+/// Where the script of logs is.
+pub fn log_script() -> String {
+    LOG_SCRIPT.url()
+}
+
 /// Where the icon is.
 pub fn icon() -> String {
     ICON.url()
@@ -82,7 +94,7 @@ pub fn icon() -> String {
 
 /// One of the files. Nothing of them is secret, and nobody is asked who they are.
 pub async fn serve(Path(name): Path<String>, asked: HeaderMap) -> Answer<Response> {
-    let all = [&*STYLE, &*SCRIPT, &*ICON];
+    let all = [&*STYLE, &*SCRIPT, &*LOG_SCRIPT, &*ICON];
     let asset = all.into_iter().find(|asset| asset.name == name);
     let asset = asset.ok_or_else(|| Problem::missing(format!("there is no file {name}")))?;
     let accepted = asked.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();

@@ -15,6 +15,7 @@ mod errors;
 mod form;
 mod home;
 mod line;
+mod log;
 mod mark;
 mod moment;
 mod project;
@@ -41,6 +42,7 @@ pub fn router() -> Router<App> {
         .route("/", get(home::show))
         .route("/static/{name}", get(assets::serve))
         .merge(build::router())
+        .merge(log::router())
         .merge(project::router())
 }
 

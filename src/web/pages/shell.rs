@@ -73,6 +73,11 @@ impl Shell {
         assets::script()
     }
 
+    /// Where the script of logs is.
+    pub fn log_script(&self) -> String {
+        assets::log_script()
+    }
+
     /// Where the icon is.
     pub fn icon(&self) -> String {
         assets::icon()
