@@ -26,6 +26,11 @@ impl Mark {
     /// The symbol of what waits for a person or was cut short, where words stand beside it.
     pub const HELD: Symbol = Symbol("held");
 
+    /// The symbols of who has a place, and of who waits for one.
+    pub const BUSY: Symbol = Symbol("running");
+    /// See [`Mark::BUSY`].
+    pub const IDLE: Symbol = Symbol("waiting");
+
     /// Of a build; one that waits for a person says so.
     pub fn build(status: BuildStatus, awaits: bool) -> Self {
         match status {

@@ -11,14 +11,19 @@ mod ansi;
 pub mod assets;
 mod build;
 mod chart;
+mod deliveries;
 mod errors;
 mod form;
 mod home;
 mod line;
 mod log;
 mod mark;
+mod models;
 mod moment;
 mod project;
+mod queue;
+mod search;
+mod settings;
 mod shell;
 mod visitor;
 
@@ -42,8 +47,13 @@ pub fn router() -> Router<App> {
         .route("/", get(home::show))
         .route("/static/{name}", get(assets::serve))
         .merge(build::router())
+        .merge(models::router())
         .merge(log::router())
         .merge(project::router())
+        .merge(queue::router())
+        .merge(deliveries::router())
+        .merge(settings::router())
+        .route("/search", get(search::show))
 }
 
 /// A page as an answer, with the headers that every page has.

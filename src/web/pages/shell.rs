@@ -8,6 +8,14 @@ use super::visitor::Visitor;
 pub enum Section {
     /// Projects and builds.
     Builds,
+    /// Models and what serves.
+    Models,
+    /// The queue and the runners.
+    Queue,
+    /// Webhook calls.
+    Deliveries,
+    /// Tokens, secrets, the audit log.
+    Settings,
     /// None of them.
     Other,
 }
