@@ -8,28 +8,46 @@ let source = null;
 let waiting = null;
 let asked = 0;
 
-// Compared is what the server sent, since scripts change the page.
+// Compared is what the server sent, since scripts change the page; and without times, which the page counts on by itself.
+const timeless = (html) => html.replace(/(<time[^>]*>)[^<]*/g, "$1").replace(/(data-since="\d+">)[^<]*/g, "$1");
+
+// What has the focus, to be found again: its id, or where it leads.
+const focused = (part) => {
+  const element = document.activeElement;
+  if (!element || !part.contains(element)) return null;
+  const name = element.id ? `#${CSS.escape(element.id)}` : element.getAttribute("href") && `a[href="${CSS.escape(element.getAttribute("href"))}"]`;
+  if (!name) return null;
+  const at = [...part.querySelectorAll(name)].indexOf(element);
+  const chosen = element.closest("[data-row]")?.classList.contains("at");
+  return () => {
+    const again = part.querySelectorAll(name)[at];
+    again?.focus({ preventScroll: true });
+    if (chosen) again?.closest("[data-row]")?.classList.add("at");
+  };
+};
+
 const replace = (text) => {
   const fresh = new DOMParser().parseFromString(text, "text/html");
   const named = (all) => all.map((part) => part.dataset.part).join();
   // Another page altogether, as the first one after the first project.
   if (named(parts()) !== named([...fresh.querySelectorAll("[data-part]")])) return location.reload();
-  const focus = document.activeElement?.id;
   let changed = false;
   for (const part of parts()) {
     const name = part.dataset.part;
     const other = fresh.querySelector(`[data-part="${CSS.escape(name)}"]`);
-    if (!other || known.get(name) === other.innerHTML) continue;
-    known.set(name, other.innerHTML);
+    const html = timeless(other?.innerHTML ?? "");
+    if (!other || known.get(name) === html) continue;
+    known.set(name, html);
+    const again = focused(part);
     const open = [...part.querySelectorAll("details[id][open]")].map((one) => one.id);
     const closed = [...part.querySelectorAll("details[id]:not([open])")].map((one) => one.id);
     part.replaceChildren(...other.childNodes);
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     for (const id of closed) document.getElementById(id)?.removeAttribute("open");
+    again?.();
     changed = true;
   }
   if (fresh.title && document.title !== fresh.title) document.title = fresh.title;
-  if (focus && document.activeElement === document.body) document.getElementById(focus)?.focus();
   if (changed) document.dispatchEvent(new Event("replaced"));
   // What has ended has no feed any more.
   if (!fresh.body.dataset.events) stop();
@@ -75,7 +93,7 @@ const start = () => {
 };
 
 if (feed) {
-  for (const part of parts()) known.set(part.dataset.part, part.innerHTML);
+  for (const part of parts()) known.set(part.dataset.part, timeless(part.innerHTML));
   start();
   // What no event tells: places in the queue, decisions.
   const every = Number(document.body.dataset.every);
