@@ -32,7 +32,11 @@ pub mod model;
 
 pub mod deploy;
 
+pub mod forge;
+
 pub mod metrics;
+
+pub mod report;
 
 pub mod engine;
 

@@ -22,7 +22,7 @@ fn site(project: &str, port: u16) -> Site {
 fn whole(daemon: &Served, path: &str, headers: &str) -> (String, Vec<u8>) {
     let mut stream = TcpStream::connect(daemon.address()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n").unwrap();
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
@@ -116,7 +116,7 @@ fn all_events_are_told_once() {
         let mut stream = TcpStream::connect(daemon.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let last = last.map_or_else(String::new, |last| format!("last-event-id: {last}\r\n"));
-        write!(stream, "GET /api/v1/events HTTP/1.1\r\nhost: x\r\n{last}\r\n").unwrap();
+        write!(stream, "GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n{last}\r\n").unwrap();
         let (mut text, mut buffer) = (String::new(), [0; 4096]);
         while text.matches("\ndata: ").count() < until {
             let count = stream.read(&mut buffer).unwrap();

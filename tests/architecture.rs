@@ -55,6 +55,7 @@ const PURE: &[&str] = &[
     "trigger",
     "build",
     "judge",
+    "report",
     "runner/spec.rs",
     "logs/mask.rs",
     "logs/format.rs",
@@ -94,6 +95,15 @@ fn rooms_of_io_know_no_glue() {
     );
     absent(&["config"], &["crate::engine", "crate::cli", "crate::store", "crate::source", "crate::runner"]);
     absent(&["source", "runner", "logs", "artifact"], &["crate::store", "crate::build::plan"]);
+}
+
+#[test]
+fn whoever_tells_others_knows_no_build() {
+    let rooms = ["store", "build", "engine", "daemon", "config", "web", "report", "cli"];
+    let words: Vec<String> = rooms.iter().map(|room| format!("crate::{room}")).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    absent(&["forge"], &words);
+    absent(&["report"], &["crate::engine", "crate::daemon", "crate::web", "crate::cli", "crate::forge", "reqwest"]);
 }
 
 #[test]

@@ -245,6 +245,38 @@ fn waiting_builds_say_what_they_wait_for() {
 }
 
 #[test]
+fn a_full_queue_loses_nothing_and_says_so() {
+    let site = Site::new(
+        "name: demo\non: { push: { branches: ['**'] } }\nstages:\n  slow: { run: 'sleep 30' }\n",
+        "poll = \"watch\"\nmax_builds = 1\n[queue]\nmax_waiting = 1",
+    );
+    let daemon = site.serve();
+    eventually("one runs", || daemon.counts().get("running") == Some(&1));
+    site.commit("second");
+    eventually("one waits", || daemon.get("/api/v1/queue")["waiting"].as_array().unwrap().len() == 1);
+    site.commit("third");
+    let newest = || daemon.all("/api/v1/triggers")[0].clone();
+    eventually("the third is told why it has to wait", || {
+        let trigger = newest();
+        trigger["decision"].is_null() && trigger["reason"].as_str().is_some_and(|why| why.contains("queue.max_waiting"))
+    });
+    assert_eq!(daemon.post("/api/v1/projects/demo/builds", &json!({})).status, 202);
+    eventually("whoever asks is told at once", || {
+        let trigger = newest();
+        trigger["decision"] == "failed"
+            && trigger["reason"].as_str().is_some_and(|why| why.contains("1 of 1 builds wait"))
+    });
+    for build in [1, 2] {
+        assert_eq!(daemon.post(&format!("/api/v1/builds/{build}/cancel"), &json!({ "kill": true })).status, 202);
+    }
+    eventually("there is room, and the third begins", || {
+        daemon.counts().get("running") == Some(&1) && daemon.all("/api/v1/builds")[0]["id"] == 3
+    });
+    assert_eq!(daemon.post("/api/v1/builds/3/cancel", &json!({ "kill": true })).status, 202);
+    eventually("all is over", || daemon.is_idle());
+}
+
+#[test]
 fn a_failed_build_runs_again_from_where_it_failed() {
     let gate = tempfile::tempdir().unwrap();
     let pipeline = format!(

@@ -156,9 +156,21 @@ async fn a_dry_run_takes_up_nothing() {
 
 #[test]
 fn a_strangers_server_is_not_taken_for_ours() {
-    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = stranger.local_addr().unwrap().port();
+    let port = free_port();
+    let place = Place::with("");
+    let (begun, go) = (place.outside("begun"), place.outside("go"));
+    let hold = format!(
+        "stages:\n  hold: {{ run: 'touch {}; while ! test -e {}; do sleep 0.05; done' }}\n  train:\n",
+        begun.display(),
+        go.display()
+    );
+    let pipeline = promoting("decision-tree", port).replace("stages:\n  train:\n", &hold);
+    place.write("pipeline.yaml", &pipeline.replace("needs: [train, test-api]", "needs: [train, test-api, hold]"));
+    place.write("players.csv", &players());
+    let child = place.command(&["run"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("it has begun", || begun.exists());
     // It answers whatever it is asked, as a forgotten server would.
+    let stranger = TcpListener::bind(("127.0.0.1", port)).unwrap();
     std::thread::spawn(move || {
         for stream in stranger.incoming().flatten() {
             let mut stream = stream;
@@ -166,14 +178,25 @@ fn a_strangers_server_is_not_taken_for_ours() {
             let _answered = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
         }
     });
-    let place = Place::with(&promoting("decision-tree", port));
-    place.write("players.csv", &players());
-    let ended = place.expect(1, &["run"]);
+    std::fs::write(&go, "").unwrap();
+    let ended = ended(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, 1, "{}{}", ended.out, ended.err);
     assert!(ended.out.contains(&format!("port {port} is used by")), "{}", ended.out);
     assert!(ended.out.trim_end().ends_with("not promoted"), "{}", ended.out);
     assert!(live(&place).is_empty());
     assert_eq!(place.json(&["models", "--json"])[0]["champion"], Value::Null);
+    let shown = place.json(&["models", "show", "players", "--json"]);
+    assert_eq!(shown["promotions"], serde_json::json!([]), "nothing was decided: {shown:#}");
     eventually("nothing is left", || place.processes().is_empty());
+
+    // A port that is taken before anything is begun costs no training.
+    let refused = place.expect(1, &["run"]);
+    assert!(
+        refused.err.contains("nothing is begun") && refused.err.contains(&format!("port {port} is used by")),
+        "{}",
+        refused.err
+    );
+    assert_eq!(place.json(&["builds", "--json"]).as_array().map(Vec::len), Some(1));
 }
 
 #[test]
@@ -184,7 +207,7 @@ fn a_port_that_serves_another_model_is_refused() {
     place.expect(0, &["run"]);
     place.write("pipeline.yaml", &promoting("decision-tree", port).replace("model: players", "model: others"));
     let ended = place.expect(1, &["run"]);
-    assert!(ended.out.contains(&format!("port {port} serves model `players`")), "{}", ended.out);
+    assert!(ended.err.contains(&format!("port {port} serves model `players`")), "{}", ended.err);
     in_order_of(&place, "players", port);
     clear(&place);
 }

@@ -134,7 +134,7 @@ fn builds_are_cancelled_and_retried_by_forms() {
     );
     assert!(page(&daemon, "/builds/1/cancel").body.contains("Kill it at once"));
 
-    for origin in ["", "origin: null\r\n", "origin: https://evil.example\r\n"] {
+    for origin in ["origin: null\r\n", "origin: https://evil.example\r\n", "sec-fetch-site: cross-site\r\n"] {
         let head = head(&daemon, "POST", "/builds/1/cancel", &format!("{origin}accept: text/html\r\n"));
         assert!(head.starts_with("http/1.1 403"), "{head}");
     }

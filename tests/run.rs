@@ -1,6 +1,7 @@
 //! `orchestrator run` on the local runner, as its users see it.
 
 use std::fs;
+use std::process::Stdio;
 use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
@@ -157,6 +158,55 @@ fn a_matrix_runs_a_cell_for_each_value() {
 }
 
 #[test]
+fn what_no_stage_reads_costs_no_training() {
+    let text = |threshold: &str| {
+        format!(
+            "stages:\n  train: {{ train: {{ model: m, linfa: {{ algorithm: naive-bayes, data: d.csv, target: y, task: classification }} }} }}\n  make: {{ run: cp d.csv o.csv, outputs: [o.csv] }}\n  \
+             look: {{ run: 'echo {threshold}' }}\n"
+        )
+    };
+    let place = Place::with(&text("one"));
+    let rows: String = (0..60).map(|n| format!("{},{}\n", n % 7, if n % 7 > 3 { "yes" } else { "no" })).collect();
+    place.write("d.csv", &format!("x,y\n{rows}"));
+    place.expect(0, &["run"]);
+    // Another stage of the pipeline: neither the training nor the script reads that.
+    place.write("pipeline.yaml", &text("two"));
+    place.expect(0, &["run"]);
+    assert_eq!(
+        (place.stage(2, "train")["status"].clone(), place.stage(2, "make")["status"].clone()),
+        ("reused".into(), "reused".into())
+    );
+    // A script may read any file; a built-in training reads its data.
+    place.write("notes.txt", "n");
+    fs::remove_file(place.project().join("notes.txt")).unwrap();
+    place.write("more.txt", "n");
+    place.expect(0, &["run"]);
+    assert_eq!(place.stage(3, "train")["status"], "reused");
+    assert_eq!(place.stage(3, "make")["attempts"][0]["why"], "changed since build #1: inputs (`more.txt` is new)");
+    place.write("d.csv", &format!("x,y\n{rows}1,no\n"));
+    place.expect(0, &["run"]);
+    let why = place.stage(4, "train")["attempts"][0]["why"].as_str().unwrap().to_owned();
+    assert_eq!(why, "changed since build #1: data d.csv");
+}
+
+#[test]
+fn a_cancelled_build_is_not_passed_by_running_another_stage_of_it() {
+    let place = Place::with("stages:\n  slow: { run: 'sleep 60' }\n  quick: { run: 'echo quick' }\n");
+    let mut child = place.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("both began", || {
+        let shown = place.run(&["show", "1", "--json"]);
+        shown.code == 0
+            && place.stage(1, "quick")["status"] == "succeeded"
+            && place.stage(1, "slow")["status"] == "running"
+    });
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    place.expect(130, &["retry", "1", "--stage", "quick"]);
+    assert_eq!(place.show(1)["build"]["status"]["status"], "cancelled");
+    assert_eq!(place.stage(1, "quick")["attempts"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn unchanged_stages_are_reused_and_changes_are_named() {
     let text = |word: &str| {
         format!(
@@ -173,7 +223,7 @@ fn unchanged_stages_are_reused_and_changes_are_named() {
 
     place.write("data.txt", "2\n");
     place.expect(0, &["run"]);
-    assert_eq!(place.stage(3, "make")["attempts"][0]["why"], "changed since build #1: inputs");
+    assert_eq!(place.stage(3, "make")["attempts"][0]["why"], "changed since build #1: inputs (`data.txt` changed)");
     place.write("pipeline.yaml", &text("again"));
     let plan = place.json(&["plan", "--json"]);
     assert_eq!(plan[0]["action"], "run");

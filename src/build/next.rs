@@ -151,8 +151,19 @@ fn result(plan: &Plan, state: &BuildState) -> BuildStatus {
         return BuildStatus::Cancelled { reason };
     }
     if (0..plan.nodes.len()).any(|node| counts_as_failure(plan, state, node)) {
-        BuildStatus::Failed
-    } else {
-        BuildStatus::Passed
+        return BuildStatus::Failed;
     }
+    // Of an earlier go: other stages ran again, and this one did not.
+    let cancelled = state.stages.iter().find_map(|stage| match stage {
+        StageStatus::Cancelled { reason } => Some(*reason),
+        StageStatus::Waiting
+        | StageStatus::Again { .. }
+        | StageStatus::Running { .. }
+        | StageStatus::Delayed { .. }
+        | StageStatus::Succeeded { .. }
+        | StageStatus::Reused { .. }
+        | StageStatus::Failed { .. }
+        | StageStatus::Skipped { .. } => None,
+    });
+    cancelled.map_or(BuildStatus::Passed, |reason| BuildStatus::Cancelled { reason })
 }

@@ -136,7 +136,7 @@ async fn show_here(data: Option<&Path>, args: ShowArgs) -> anyhow::Result<i32> {
         }
     };
     if args.json {
-        data::print_json(&report::collect(&engine, id).await?)?;
+        data::print_json(&crate::engine::outcome::collect(&engine, id).await?)?;
     } else {
         report::print(&engine, id, report::Parts::All).await?;
     }

@@ -211,8 +211,7 @@ fn secret_beside(file: &Path, name: &str) -> anyhow::Result<PathBuf> {
 fn next_steps(file: &Path, name: &str, repository: &Repository, loaded: &Loaded, made: Option<&Path>) {
     text::line(&format!("added `{name}` to {}", file.display()));
     let Some(project) = loaded.config.projects.get(name) else { return };
-    if repository.github().is_some() {
-        let owner = repository.github().unwrap_or_default();
+    if let Some(owner) = repository.on_host("github.com") {
         text::line(&format!(
             "\nSo that a push builds at once, add a webhook at https://github.com/{owner}/settings/hooks/new :"
         ));

@@ -4,84 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use serde_json::Value;
 
 use super::text;
 use crate::build::status::{BuildStatus, StageStatus};
 use crate::client::answers::{BuildDetail, Piece, Stage};
 use crate::client::{Ask, Client};
-use crate::engine::Engine;
+use crate::engine::{Engine, outcome};
 use crate::ids::{BuildId, Micros};
-use crate::store::attempts::{self, AttemptRow};
-use crate::store::builds::{self, BuildRow, StageRow};
-use crate::store::{StoreError, Tx, models, results};
-
-/// A build with everything below it.
-#[derive(Debug, Serialize)]
-pub struct BuildReport {
-    /// The build.
-    pub build: BuildRow,
-    /// Its stages in the plan's order.
-    pub stages: Vec<StageReport>,
-    /// The version that its candidate was judged against.
-    pub champion: Option<Champion>,
-}
-
-/// A champion at the time of a judgement.
-#[derive(Debug, Serialize)]
-pub struct Champion {
-    /// Its version.
-    pub version: u64,
-    /// Its metrics.
-    pub metrics: BTreeMap<String, f64>,
-}
-
-/// A stage with its attempts and numbers.
-#[derive(Debug, Serialize)]
-pub struct StageReport {
-    /// The stage.
-    #[serde(flatten)]
-    pub row: StageRow,
-    /// Its attempts.
-    pub attempts: Vec<AttemptRow>,
-    /// Numbers of its result.
-    pub metrics: BTreeMap<String, f64>,
-    /// The model version that it registered.
-    pub version: Option<u64>,
-}
-
-/// Reads it all.
-///
-/// # Errors
-/// The database's.
-pub async fn collect(engine: &Arc<Engine>, id: BuildId) -> anyhow::Result<BuildReport> {
-    let report = engine
-        .store
-        .read(move |db| {
-            let build = builds::get(db, id)?;
-            let mut stages = Vec::new();
-            for row in builds::stages(db, id)? {
-                let attempts = attempts::of_stage(db, id, &row.node)?;
-                let result = results::of_stage(db, id, &row.node)?;
-                let (metrics, version) = result.map(|result| (result.metrics, result.version)).unwrap_or_default();
-                stages.push(StageReport { row, attempts, metrics, version });
-            }
-            let champion = champion(db, &stages)?;
-            Ok(BuildReport { build, stages, champion })
-        })
-        .await?;
-    Ok(report)
-}
-
-fn champion(db: &Tx, stages: &[StageReport]) -> Result<Option<Champion>, StoreError> {
-    let judged = stages.iter().find_map(|stage| stage.attempts.last()?.reports.get("judgement"));
-    let model = judged.and_then(|judged| judged.get("model")?.as_str());
-    let version = judged.and_then(|judged| judged.get("champion")?.as_u64());
-    let (Some(model), Some(version)) = (model, version) else { return Ok(None) };
-    let metrics = models::version(db, model, version)?.metrics;
-    Ok(Some(Champion { version, metrics }))
-}
+use crate::report::{Champion, StageReport};
 
 /// Which parts are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +30,8 @@ struct Shown {
     took: Option<Duration>,
     champion: Option<Champion>,
     stages: Vec<ShownStage>,
+    /// Who could not be told of it, each with the reason.
+    untold: Vec<(String, String)>,
     /// What else to say at the end.
     hint: Option<String>,
 }
@@ -125,7 +58,7 @@ const LAST_LINES: u64 = 15;
 /// # Errors
 /// The database's.
 pub async fn print(engine: &Arc<Engine>, id: BuildId, parts: Parts) -> anyhow::Result<()> {
-    let report = collect(engine, id).await?;
+    let report = outcome::collect(engine, id).await?;
     let build = &report.build;
     let running = build.status == BuildStatus::Running;
     let shown = Shown {
@@ -135,6 +68,7 @@ pub async fn print(engine: &Arc<Engine>, id: BuildId, parts: Parts) -> anyhow::R
         hint: running.then(|| format!("go on with: orchestrator run --resume {}", build.id.0)),
         stages: report.stages.into_iter().map(|stage| stage_here(engine, id, stage)).collect(),
         champion: report.champion,
+        untold: report.reports.into_iter().filter_map(|told| Some((told.channel, told.problem?))).collect(),
     };
     all(&shown, parts);
     Ok(())
@@ -189,6 +123,7 @@ pub async fn print_from(client: &Client, detail: &BuildDetail) -> anyhow::Result
         status: detail.build.status.clone(),
         took: ended.zip(began).map(|(to, from)| Micros(to).since(Micros(from))),
         champion: None,
+        untold: detail.reports.iter().filter_map(|told| Some((told.channel.clone(), told.problem.clone()?))).collect(),
         stages,
         hint: waits.or_else(|| detail.build.waits_for.as_ref().map(|why| format!("waits for {why}"))),
     };
@@ -330,6 +265,10 @@ fn last_line(shown: &Shown, out: &mut String) {
         .collect();
     let verdict = if verdicts.is_empty() { String::new() } else { format!(" · {}", verdicts.join(", ")) };
     out.push_str(&format!("\nbuild {} {}{took}{verdict}\n", shown.id, text::coloured(&shown.status)));
+    for (channel, problem) in &shown.untold {
+        let (channel, problem) = (text::one_line(channel, 80), text::one_line(problem, 300));
+        out.push_str(&format!("{}\n", text::paint(text::BAD, format!("not told: {channel}: {problem}"))));
+    }
     if let Some(hint) = &shown.hint {
         out.push_str(&format!("{}\n", text::one_line(hint, 300)));
     }

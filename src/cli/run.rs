@@ -21,7 +21,7 @@ use crate::build::status::{BuildStatus, CancelReason};
 use crate::engine::drive::Drive;
 use crate::engine::environment::Secrets;
 use crate::engine::slots::Slots;
-use crate::engine::{Engine, EngineError, gc, notice, pack, submit};
+use crate::engine::{Engine, EngineError, gc, notice, pack, ports, submit};
 use crate::ids::BuildId;
 use crate::logs::Quotes;
 use crate::pipeline::types::Pipeline;
@@ -49,6 +49,9 @@ pub async fn run(data: Option<&Path>, args: RunArgs) -> anyhow::Result<i32> {
             sweep(&engine, &loaded.pipeline, args.runner.as_deref()).await?;
             let request = request(&engine, loaded, &args).await?;
             remind(&engine).await?;
+            if let Some(why) = ports::taken_for(&engine, &request, &submit::expand(&request).map_err(usage)?).await? {
+                anyhow::bail!("nothing is begun, since `promote` could not deploy: {why}");
+            }
             (engine.submit(request).await.map_err(usage)?, engine)
         }
     };
@@ -281,6 +284,7 @@ pub async fn make_request(engine: &Arc<Engine>, loaded: Loaded, asked: &Asked<'_
         title: None,
         pull_request: None,
         untrusted: false,
+        reports: false,
         url: None,
         secrets: BTreeMap::new(),
     })

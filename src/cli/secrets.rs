@@ -137,6 +137,7 @@ async fn set(place: Place, new: NewSecret) -> anyhow::Result<i32> {
 }
 
 async fn list(place: Place, project: Option<String>, json: bool) -> anyhow::Result<i32> {
+    let scope = project.clone();
     let value: Value = match place {
         Place::There(client) => client.get(&Ask { path: &path(project.as_deref(), None), ..Ask::default() }).await?,
         Place::Here(data) => {
@@ -151,7 +152,13 @@ async fn list(place: Place, project: Option<String>, json: bool) -> anyhow::Resu
     }
     let rows: Vec<Listed> = serde_json::from_value(value)?;
     if rows.is_empty() {
-        text::remark("no secrets here: `orchestrator secrets set NAME --project PROJECT` sets one");
+        text::remark(&match scope {
+            Some(project) => {
+                format!("project {project} has no secrets of its own; without `--project` those of all are listed")
+            }
+            None => "no secrets that hold for all projects; those of one project are listed with `--project PROJECT`"
+                .to_owned(),
+        });
         return Ok(exit::PASSED);
     }
     let all = |list: Vec<String>| if list.is_empty() { "all".to_owned() } else { text::one_line(&list.join(", "), 60) };

@@ -51,6 +51,17 @@ pub struct BuildDetail {
     pub awaits: Option<String>,
     /// Its stages in order.
     pub stages: Vec<Stage>,
+    /// Who was told of it, and who could not be.
+    pub reports: Vec<Telling>,
+}
+
+/// How far it came to tell one receiver.
+#[derive(Debug, Deserialize)]
+pub struct Telling {
+    /// `github-status`, `notify.NAME`, ...
+    pub channel: String,
+    /// Why the last try failed.
+    pub problem: Option<String>,
 }
 
 /// A stage.

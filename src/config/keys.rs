@@ -60,9 +60,20 @@ const fn key(path: &'static str, kind: Kind, default: &'static str, doc: &'stati
 /// Tables whose entries have names that the user chooses.
 pub const NAMED: &[&str] = &["runners", "projects", "notify"];
 
-/// Keys whose change is taken up only by the next start.
-pub const RESTART: &[&str] =
-    &["server.listen", "server.tls.cert", "server.tls.key", "data.dir", "metrics.listen", "artifacts"];
+/// Keys, and tables, whose change is taken up only by the next start.
+pub const RESTART: &[&str] = &[
+    "server.listen",
+    "server.public_url",
+    "server.tls.cert",
+    "server.tls.key",
+    "server.trusted_proxies",
+    "data.dir",
+    "metrics",
+    "log",
+    "runners.<name>.host",
+    "artifacts",
+    "auth",
+];
 
 /// Environment variables that go before the file.
 pub const ENVIRONMENT: &[(&str, &str)] = &[
@@ -163,16 +174,10 @@ pub const KEYS: &[Key] = &[
         "The Docker engine's endpoint, `unix:///path` or `tcp://host:port`. Without it, as the docker command finds it.",
     ),
     key(
-        "runners.<name>.default",
-        Kind::Flag,
-        "false",
-        "Whether stages that name no runner of their own run here. At most one runner of a kind.",
-    ),
-    key(
         "queue.max_waiting",
         Kind::Number(1, 1_000_000),
         "10000",
-        "How many builds may wait; further ones are refused, and their deliveries say so.",
+        "How many builds may wait. Beyond them a webhook, a poll or a schedule is decided when there is room; a build that someone asks for is refused.",
     ),
     key("defaults.branches", Kind::Globs, "[\"*\"]", "Branches that are looked at. `*` also stands for `/`."),
     key(
@@ -342,7 +347,8 @@ pub const KEYS: &[Key] = &[
         "\"token\"",
         "`token`: tokens made by orchestrator; `oidc` or `github`: sign-in there, besides tokens; `none`: everybody may do everything, only on a loopback address.",
     ),
-    key("auth.session", Kind::Time(&[]), "\"12h\"", "How long a sign-in lasts."),
+    key("auth.session", Kind::Time(&[]), "\"12h\"", "How long a sign-in of a browser lasts at most."),
+    key("auth.idle", Kind::Time(&[]), "\"4h\"", "How long it lasts without being used."),
     key("auth.oidc.issuer", Kind::Url, "", "The provider's issuer URL."),
     key("auth.oidc.client_id", Kind::Text, "", "The client's id at the provider."),
     key("auth.oidc.client_secret_file", Kind::SecretFile, "", "File with the client's secret."),

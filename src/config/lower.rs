@@ -250,7 +250,11 @@ fn auth(read: &mut Reader<'_>, server: &Server) -> Auth {
         let help = "listen on `127.0.0.1`, or choose `auth.mode = \"token\"`";
         read.error("public-without-auth", "auth.mode", message, help);
     }
-    Auth { mode, session: read.time("auth.session").unwrap_or(Duration::from_secs(43_200)) }
+    Auth {
+        mode,
+        session: read.time("auth.session").unwrap_or(Duration::from_secs(43_200)),
+        idle: read.time("auth.idle").unwrap_or(Duration::from_secs(14_400)),
+    }
 }
 
 fn client(read: &mut Reader<'_>, table: &str) -> OAuthClient {
@@ -278,33 +282,15 @@ fn runners(read: &mut Reader<'_>) -> IndexMap<String, Runner> {
                 continue;
             }
         };
-        let runner = Runner {
-            kind,
-            slots: read.few(&at("slots")),
-            host: read.text(&at("host")),
-            default: read.flag(&at("default")),
-        };
+        let runner = Runner { kind, slots: read.few(&at("slots")), host: read.text(&at("host")) };
         if kind == RunnerKind::Local && runner.host.is_some() {
             read.error("not-for-local", &at("host"), "a local runner has no `host`", "take it out");
-        }
-        let twice = found.iter().find(|(_, other)| other.default && other.kind == kind && runner.default);
-        if let Some((other, _)) = twice {
-            let message = format!("`{other}` is the default runner of this kind already");
-            read.error("two-defaults", &at("default"), message, "leave one of them");
         }
         found.insert(name.to_owned(), runner);
     }
     if found.is_empty() {
         for (name, kind) in [("docker", RunnerKind::Docker), ("local", RunnerKind::Local)] {
-            found.insert(name.to_owned(), Runner { kind, slots: USUAL_SLOTS, host: None, default: true });
-        }
-    }
-    // Without a choice, the first of its kind.
-    for kind in [RunnerKind::Docker, RunnerKind::Local] {
-        if !found.values().any(|runner| runner.kind == kind && runner.default)
-            && let Some(first) = found.values_mut().find(|runner| runner.kind == kind)
-        {
-            first.default = true;
+            found.insert(name.to_owned(), Runner { kind, slots: USUAL_SLOTS, host: None });
         }
     }
     found

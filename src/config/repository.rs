@@ -136,16 +136,22 @@ impl Repository {
         })
     }
 
-    /// `owner/name`, if it is on github.com.
-    pub fn github(&self) -> Option<String> {
+    /// `owner/name`, if it is on this host, and such a name.
+    pub fn on_host(&self, host: &str) -> Option<String> {
         let Self::Remote(text) = self else { return None };
         let path = match url::Url::parse(text).ok().filter(|url| url.has_host()) {
-            Some(url) if url.host_str() == Some("github.com") => url.path().to_owned(),
+            Some(url) if url.host_str() == Some(host) => url.path().to_owned(),
             Some(_) => return None,
-            None => text.split_once("@github.com:")?.1.to_owned(),
+            None => text.split_once('@').and_then(|(_, rest)| rest.strip_prefix(host)?.strip_prefix(':'))?.to_owned(),
         };
         let path = path.trim_matches('/');
-        Some(path.strip_suffix(".git").unwrap_or(path).to_owned())
+        let path = path.strip_suffix(".git").unwrap_or(path);
+        let plain = |part: &str| {
+            let known = part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+            known && !matches!(part, "" | "." | "..")
+        };
+        let (owner, name) = path.split_once('/')?;
+        (plain(owner) && plain(name)).then(|| path.to_owned())
     }
 }
 
@@ -174,13 +180,17 @@ mod tests {
             assert_eq!(Repository::parse(text).map(|r| r.to_string()), Ok(text.to_owned()));
         }
         let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(Repository::parse(text).expect("valid").github().as_deref(), expected, "{text}");
+            assert_eq!(Repository::parse(text).expect("valid").on_host("github.com").as_deref(), expected, "{text}");
         };
         check("https://github.com/a/b.git", Some("a/b"));
         check("git@github.com:a/b.git", Some("a/b"));
         check("ssh://git@github.com/a/b", Some("a/b"));
         check("https://github.com.evil.example/a/b", None);
         check("/srv/github.com", None);
+        check("git@github.com.evil.example:a/b", None);
+        check("https://github.com/a/../b", None);
+        check("https://github.com/a/b/c", None);
+        check("https://github.com/a", None);
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn nothing_given_is_all_default() {
     let config = config("");
     assert_eq!(config.server.public_url, "http://127.0.0.1:8484");
     assert_eq!(config.runners.keys().collect::<Vec<_>>(), ["docker", "local"]);
-    assert!(config.runners.values().all(|runner| runner.default && runner.slots == 2));
+    assert!(config.runners.values().all(|runner| runner.slots == 2));
     assert_eq!((config.auth.mode, config.auth.session), (AuthMode::Token, Duration::from_secs(43_200)));
     assert_eq!(config.retention.age, Some(Duration::from_secs(90 * 86_400)));
     assert!(config.metrics.enabled && config.github.status && !config.github.checks && config.projects.is_empty());
@@ -73,7 +73,7 @@ fn a_full_file() {
     let local = &config.projects["local"];
     assert_eq!((local.poll, local.max_builds, local.drafts), (Poll::Watch, 9, true));
     assert_eq!(config.projects["twin"].repository, api.repository, "two projects may share a repository");
-    assert!(config.runners["gpu"].default && config.runners["gpu"].slots == 1);
+    assert!(config.runners["gpu"].slots == 1);
     assert_eq!(config.artifacts.url.as_deref(), Some("s3://bucket/prefix"));
     assert_eq!(config.retention.size, Some(50 << 30));
     assert_eq!(config.notify.len(), 3);

@@ -145,8 +145,6 @@ pub struct Runner {
     pub slots: usize,
     /// The engine's endpoint.
     pub host: Option<String>,
-    /// For stages that name none.
-    pub default: bool,
 }
 
 /// How new commits are found, besides webhooks.
@@ -318,8 +316,10 @@ pub struct OAuthClient {
 pub struct Auth {
     /// How.
     pub mode: AuthMode,
-    /// How long a sign-in lasts.
+    /// How long a sign-in lasts at most.
     pub session: Duration,
+    /// How long it lasts without being used.
+    pub idle: Duration,
 }
 
 /// `[notify.<name>]`

@@ -176,21 +176,33 @@ fn hold_back(start: &Config, config: &mut Config) -> Vec<&'static str> {
             held.push(key);
         }
     };
+    // Made from the new address, it changes with that and need not be named beside it.
+    let own = config.server.public_url != config.server.usual_url();
     hold(start.server.listen != config.server.listen, "server.listen");
+    hold(own && start.server.public_url != config.server.public_url, "server.public_url");
     hold(start.server.tls != config.server.tls, "server.tls");
+    hold(start.server.trusted_proxies != config.server.trusted_proxies, "server.trusted_proxies");
     hold(start.data_dir != config.data_dir, "data.dir");
-    hold(start.metrics.listen != config.metrics.listen, "metrics.listen");
+    hold(start.metrics != config.metrics, "metrics");
+    hold(start.log != config.log, "log");
     hold(start.artifacts != config.artifacts, "artifacts");
-    // Made from the old address, it would change with the new one.
-    if config.server.public_url == config.server.usual_url() {
-        config.server.public_url = start.server.usual_url();
-    }
-    config.server.listen = start.server.listen;
-    config.server.tls.clone_from(&start.server.tls);
+    hold(start.auth != config.auth, "auth");
+    hold(hosts(start).ne(hosts(config)), "runners.<name>.host");
+    config.server = start.server.clone();
     config.data_dir.clone_from(&start.data_dir);
-    config.metrics.listen = start.metrics.listen;
+    config.metrics = start.metrics.clone();
+    config.log = start.log.clone();
     config.artifacts = start.artifacts.clone();
+    config.auth = start.auth.clone();
+    for (name, runner) in &mut config.runners {
+        runner.host = start.runners.get(name).and_then(|runner| runner.host.clone());
+    }
     held
+}
+
+/// Where the engines are.
+fn hosts(config: &Config) -> impl Iterator<Item = (&String, &String)> {
+    config.runners.iter().filter_map(|(name, runner)| Some((name, runner.host.as_ref()?)))
 }
 
 #[cfg(test)]
@@ -294,10 +306,24 @@ mod tests {
         let text = "[server]\nlisten = \"127.0.0.1:9\"\n[data]\ndir = \"x\"\n[queue]\nmax_waiting = 7\n";
         fs::write(folder.file(), text).expect("written");
         until(&mut state, |state| state.current.max_waiting == 7).await;
+        {
+            let state = state.borrow();
+            assert_eq!(state.restart_needed, ["server.listen", "data.dir"]);
+            assert_eq!(state.current.server.listen.port(), 8484);
+            assert_eq!(state.current.server.public_url, "http://127.0.0.1:8484");
+            assert_eq!(state.current.data_dir, None);
+        }
+        let text = "[server]\npublic_url = \"https://ci.example.org\"\ntrusted_proxies = [\"10.0.0.0/8\"]\n\
+                    [metrics]\nenabled = false\n[log]\nlevel = \"debug\"\n[auth]\nmode = \"none\"\n\
+                    [runners.docker]\nhost = \"tcp://127.0.0.1:1\"\nslots = 3\n[queue]\nmax_waiting = 8\n";
+        fs::write(folder.file(), text).expect("written");
+        until(&mut state, |state| state.current.max_waiting == 8).await;
         let state = state.borrow();
-        assert_eq!(state.restart_needed, ["server.listen", "data.dir"]);
-        assert_eq!(state.current.server.listen.port(), 8484);
-        assert_eq!(state.current.server.public_url, "http://127.0.0.1:8484");
-        assert_eq!(state.current.data_dir, None);
+        let named = ["server.public_url", "server.trusted_proxies", "metrics", "log", "auth", "runners.<name>.host"];
+        assert_eq!(state.restart_needed, named);
+        let current = &state.current;
+        assert_eq!((&*current.server.public_url, current.metrics.enabled), ("http://127.0.0.1:8484", true));
+        assert_eq!((&current.runners["docker"].host, current.runners["docker"].slots), (&None, 3));
+        assert_eq!(current.auth.mode, crate::config::types::AuthMode::Token);
     }
 }

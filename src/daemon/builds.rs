@@ -134,7 +134,9 @@ pub async fn of_candidate(engine: &Arc<Engine>, project: &Arc<Project>, candidat
         }
     }
     let subject = format!("{} at {}", short(candidate.git_ref.as_str()), &commit[..commit.len().min(9)]);
-    Ok(decided(builds, reasons, &subject, candidate.note.as_deref(), Settled { head, ..Settled::default() }))
+    let failed = reasons.iter().find(|(decided, _)| *decided == Decided::Failed);
+    let trouble = failed.filter(|_| project.reports).map(|(_, reason)| (commit.clone(), reason.clone()));
+    Ok(decided(builds, reasons, &subject, candidate.note.as_deref(), Settled { head, trouble, ..Settled::default() }))
 }
 
 /// Makes the build of a schedule, or the one that someone asked for.
@@ -250,6 +252,7 @@ fn build(project: &Project, place: &Place, source: &str, file: &File, about: Abo
         title: about.title.map(|title| title.chars().take(300).collect()),
         pull_request: about.pull_request,
         untrusted: about.untrusted,
+        reports: project.reports,
         url: None,
         secrets: std::collections::BTreeMap::new(),
     };

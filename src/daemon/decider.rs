@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::builds;
@@ -24,7 +25,7 @@ use crate::ids::Micros;
 use crate::source::mirror::MirrorError;
 use crate::store::StoreError;
 use crate::store::triggers::{self, Decided, Source, TriggerRow};
-use crate::store::{deliveries, heads};
+use crate::store::{deliveries, heads, queue};
 use crate::trigger::decide::{Candidate, Event, First, first};
 use crate::trigger::git::{CommitId, GitRef};
 use crate::trigger::github;
@@ -90,6 +91,8 @@ pub struct Decider {
     pub projects: Projects,
     /// Told when there are builds.
     pub queue: QueueHandle,
+    /// How many builds may wait.
+    pub most_waiting: watch::Receiver<usize>,
 }
 
 impl Decider {
@@ -170,7 +173,11 @@ impl Decider {
 
     async fn decide(&self, project: &Arc<Project>, trigger: TriggerRow) -> Result<(), StoreError> {
         let (id, tries) = (trigger.id, trigger.tries);
-        let (decided, settled) = match self.verdict(project, &trigger).await {
+        let verdict = match self.verdict(project, &trigger).await {
+            Ok((decided, settled)) => self.room(&trigger, &settled).await.map(|()| (decided, settled)),
+            Err(trouble) => Err(trouble),
+        };
+        let (decided, settled) = match verdict {
             Ok(verdict) => verdict,
             Err(Trouble::Later(problem)) => return self.postpone(id, tries, problem).await,
             Err(Trouble::Final(problem)) => (Decided::Failed, Settled { reason: problem, ..Settled::default() }),
@@ -231,6 +238,23 @@ impl Decider {
             }
             builds::Unmade::Repository(error) => error.into(),
             builds::Unmade::Trouble(trouble) => trouble,
+        })
+    }
+
+    /// Whether the queue takes the builds. What nobody waits for stays open until it does: nothing is lost.
+    async fn room(&self, trigger: &TriggerRow, settled: &Settled) -> Result<(), Trouble> {
+        if settled.builds.is_empty() {
+            return Ok(());
+        }
+        let most = *self.most_waiting.borrow();
+        let waiting = self.engine.store.read(move |db| queue::count_waiting(db, most)).await?;
+        if waiting + settled.builds.len() <= most {
+            return Ok(());
+        }
+        let full = format!("the queue is full: {waiting} of {most} builds wait (queue.max_waiting)");
+        Err(match trigger.source {
+            Source::Manual => Trouble::Final(full),
+            Source::Webhook | Source::Poll | Source::Watch | Source::CatchUp | Source::Schedule => Trouble::Later(full),
         })
     }
 

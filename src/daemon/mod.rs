@@ -17,3 +17,4 @@ pub mod secrets;
 pub mod serve;
 pub mod settle;
 pub mod subject;
+pub mod tell;

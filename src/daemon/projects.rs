@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, watch};
 
 use crate::config::repository::Repository;
-use crate::config::types::{Config, Forks, Project as Settings, SecretFrom};
+use crate::config::types::{Config, Forks, GitHub, Project as Settings, SecretFrom};
+use crate::pipeline::condition::any_glob;
 use crate::source::mirror::{Credentials, Head, Limits, Mirror, MirrorError, Network, Remote, Token};
 use crate::trigger::decide::{DraftPolicy, ForkPolicy, ProjectPolicy};
 
@@ -24,6 +25,10 @@ pub struct Project {
     pub webhook_secret: Option<Vec<u8>>,
     /// Why it cannot be worked on, for people: a secret that is not there, an address that is not taken.
     pub problem: Option<String>,
+    /// How GitHub's API names its repository: `repos/OWNER/NAME` or `repositories/NUMBER`; none if it is not there.
+    pub forge: Option<String>,
+    /// Others are told of its builds.
+    pub reports: bool,
     /// Its repository; none if there is a problem.
     pub mirror: Option<Mirror>,
     /// The repository's refs when they were looked at last.
@@ -32,7 +37,7 @@ pub struct Project {
 
 impl Project {
     /// A project as it is configured now. What is wrong with it is kept in it, so that the others go on.
-    fn new(name: &str, settings: &Settings, mirrors: &Path) -> Self {
+    fn new(name: &str, settings: &Settings, config: &Config, mirrors: &Path) -> Self {
         let mut problems = Vec::new();
         let mut read = |from: &Option<SecretFrom>, what: &str| {
             let read = from.as_ref().map(|from| secret(from).map_err(|error| format!("{what}: {error}")));
@@ -44,8 +49,12 @@ impl Project {
         });
         let mirror = opened.map_err(|problem| problems.push(problem)).ok();
         let problem = (!problems.is_empty()).then(|| problems.join("; "));
+        let forge = forge(&config.github, settings);
+        let noted = config.notify.values().any(|notify| any_glob(&notify.projects, name));
         Self {
             name: name.to_owned(),
+            reports: forge.is_some() || noted,
+            forge,
             settings: settings.clone(),
             policy: policy(name, settings),
             webhook_secret: webhook_secret.map(String::into_bytes),
@@ -153,6 +162,21 @@ fn policy(name: &str, settings: &Settings) -> ProjectPolicy {
     }
 }
 
+/// How GitHub's API names the repository, if anything is reported there.
+fn forge(github: &GitHub, settings: &Settings) -> Option<String> {
+    let wanted = github.status || github.checks || github.comment;
+    if !wanted || (github.token.is_none() && github.app.is_none()) {
+        return None;
+    }
+    let api = url::Url::parse(&github.api_url).ok()?;
+    let host = match api.host_str()? {
+        "api.github.com" => "github.com",
+        enterprise => enterprise,
+    };
+    let by_name = settings.repository.on_host(host).map(|name| format!("repos/{name}"));
+    by_name.or_else(|| Some(format!("repositories/{}", settings.repository_id?)))
+}
+
 /// `owner/name` of an address.
 fn full_name(url: &str) -> String {
     let path = match url.split_once("://") {
@@ -205,7 +229,7 @@ impl Projects {
 /// Reads the projects of a configuration. Reads the files of their secrets.
 pub fn read(config: &Config, mirrors: &Path) -> All {
     let made = config.projects.iter().map(|(name, settings)| {
-        let project = Project::new(name, settings, mirrors);
+        let project = Project::new(name, settings, config, mirrors);
         if let Some(problem) = &project.problem {
             tracing::error!(project = name, "the project cannot be worked on: {problem}");
         }

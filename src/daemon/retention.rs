@@ -13,14 +13,14 @@ use crate::engine::retention::{Keep, apply};
 use crate::engine::{Engine, EngineError, gc, now};
 use crate::ids::Micros;
 use crate::metrics::Cleaned;
-use crate::store::retention;
+use crate::store::{outbox, retention, sessions};
 
 /// A start has better things to do at first.
 const FIRST: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(3600);
 /// Files that are younger are not removed: a build may have them in hand.
 const MIN_AGE: Duration = Duration::from_secs(24 * 3600);
-/// Rows of webhook calls in one transaction.
+/// Rows of webhook calls, or of sessions, in one transaction.
 const ROWS: usize = 200;
 
 /// Runs until the daemon stops.
@@ -59,6 +59,7 @@ async fn once(engine: &Arc<Engine>, keep: &Retention) -> Result<Cleaned, EngineE
         Some(age) => remove_deliveries(engine, before(age)).await?,
         None => 0,
     };
+    forget_sessions(engine).await?;
     let cleared = gc::artifacts(engine, MIN_AGE, Sweep::Remove).await?;
     Ok(Cleaned {
         builds: gone.builds,
@@ -70,13 +71,26 @@ async fn once(engine: &Arc<Engine>, keep: &Retention) -> Result<Cleaned, EngineE
 
 async fn remove_deliveries(engine: &Arc<Engine>, before: Micros) -> Result<u64, EngineError> {
     let mut gone = 0;
-    loop {
-        let rows = engine.store.write(move |tx| retention::remove_deliveries(tx, before, ROWS)).await?;
-        if rows == 0 {
-            return Ok(gone);
+    // What was told of commits without a build; the rest goes with its build.
+    while engine.store.write(move |tx| outbox::remove_old(tx, before, ROWS)).await? == ROWS {}
+    for remove in [retention::remove_deliveries, retention::remove_triggers] {
+        let mut after = 0;
+        loop {
+            let looked = engine.store.write(move |tx| remove(tx, before, after, ROWS)).await?;
+            gone += looked.gone as u64;
+            match looked.last {
+                Some(last) => after = last,
+                None => break,
+            }
         }
-        gone += rows as u64;
     }
+    Ok(gone)
+}
+
+/// Those that have ended.
+async fn forget_sessions(engine: &Arc<Engine>) -> Result<(), EngineError> {
+    while engine.store.write(|tx| sessions::forget(tx, now(), ROWS)).await? == ROWS {}
+    Ok(())
 }
 
 fn before(age: Duration) -> Micros {

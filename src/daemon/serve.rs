@@ -20,6 +20,7 @@ use super::projects::{self, Projects};
 use super::queue::Queue;
 use super::retention;
 use super::secrets::Sealed;
+use super::tell::Teller;
 use crate::artifact::Sweep;
 use crate::build::queue::Limits;
 use crate::config::types::{AuthMode, Config, RunnerKind};
@@ -33,6 +34,7 @@ use crate::listen;
 use crate::listen::tls::Acceptor;
 use crate::store::access::{self, NewToken, Scope};
 use crate::web::auth::{self, Guard};
+use crate::web::session::Sessions;
 use crate::web::{self, App};
 
 /// What is left of requests and packing may take so long at the end; a drain is done in 5 s.
@@ -102,13 +104,23 @@ impl Daemon {
         let watched = ConfigWatch::start(loaded, load::environment()).context("cannot watch the configuration")?;
         let mut tasks = JoinSet::new();
         tasks.spawn(queue.run(stop.clone()));
-        let decider = Decider { engine: Arc::clone(&engine), projects: projects.clone(), queue: handle.clone() };
+        let (room, most_waiting) = watch::channel(config.max_waiting);
+        let decider =
+            Decider { engine: Arc::clone(&engine), projects: projects.clone(), queue: handle.clone(), most_waiting };
         tasks.spawn(decider.run(stop.clone()));
         tasks.spawn(Intake { engine: Arc::clone(&engine), projects: projects.clone() }.run(stop.clone()));
         tasks.spawn(Clock { engine: Arc::clone(&engine), projects: projects.clone() }.run(stop.clone()));
         tasks.spawn(sweep(Arc::clone(&engine), stop.clone()));
         tasks.spawn(retention::run(Arc::clone(&engine), watched.subscribe(), stop.clone()));
-        let reload = Reload { all, limits, slots, mirrors };
+        let teller = Teller {
+            engine: Arc::clone(&engine),
+            config: watched.subscribe(),
+            projects: projects.clone(),
+            notices: notices.clone(),
+            public_url: config.server.public_url.as_str().into(),
+        };
+        tasks.spawn(teller.run(stop.clone()));
+        let reload = Reload { all, limits, slots, room, mirrors };
         tasks.spawn(reload.run(watched.subscribe(), stop.clone()));
 
         let guard = Arc::new(Guard::new(config.auth.mode == AuthMode::None, config.server.trusted_proxies.clone()));
@@ -118,6 +130,7 @@ impl Daemon {
             notices,
             projects,
             guard,
+            sessions: Arc::new(Sessions::new(&config, &engine.store.instance)),
             public_url: config.server.public_url.as_str().into(),
             secrets: sealed,
             stop: stop.clone(),
@@ -247,6 +260,7 @@ struct Reload {
     all: watch::Sender<projects::All>,
     limits: watch::Sender<Arc<Limits>>,
     slots: Slots,
+    room: watch::Sender<usize>,
     mirrors: PathBuf,
 }
 
@@ -270,6 +284,7 @@ impl Reload {
             };
             self.slots.resize(USUAL_SLOTS, &slots_of(&now.current));
             self.limits.send_replace(Arc::new(limits_of(&now.current)));
+            self.room.send_replace(now.current.max_waiting);
             self.all.send_replace(all);
             tracing::info!("the new configuration is in force");
         }
@@ -288,13 +303,6 @@ fn not_yet(config: &Config) -> anyhow::Result<()> {
         anyhow::bail!(
             "artifacts: this version takes the bucket from ORCHESTRATOR_ARTIFACTS; set that, and remove the key"
         );
-    }
-    let asked = [
-        ("github", config.github.token.is_some() || config.github.app.is_some()),
-        ("notify", !config.notify.is_empty()),
-    ];
-    for (key, _) in asked.into_iter().filter(|(_, asked)| *asked) {
-        tracing::warn!("{key}: this version reports to nobody; the setting waits for a later one");
     }
     Ok(())
 }

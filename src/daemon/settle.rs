@@ -5,8 +5,12 @@ use rusqlite::Connection;
 use crate::build::plan::Plan;
 use crate::ids::{BuildId, Micros};
 use crate::store::builds::{self, BuildRequest};
+use crate::store::outbox::Changed;
 use crate::store::triggers::{self, Decided};
-use crate::store::{StoreError, heads, queue};
+use crate::store::{StoreError, heads, outbox, queue};
+
+/// What others are told of a build that waits for a person; else it is the status's word.
+pub const AWAITING: &str = "awaiting";
 
 /// A build that is to be made.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub struct Settled {
     pub builds: Vec<NewBuild>,
     /// A pull request that was closed.
     pub closed: Option<u64>,
+    /// A commit with a pipeline that cannot be built, and why: others are told.
+    pub trouble: Option<(String, String)>,
 }
 
 /// What came of it.
@@ -70,12 +76,19 @@ pub fn settle(
     if let Some((pipeline, line, slot)) = &settled.slot {
         heads::set_slot(tx, project, pipeline, line, *slot)?;
     }
+    if let Some((commit, reason)) = &settled.trouble {
+        let (project, commit, reason) = (project.to_owned(), commit.clone(), reason.clone());
+        outbox::came_to_nothing(tx, &Changed::Trigger { trigger, project, commit, reason }, at)?;
+    }
     let mut came = Came::default();
     for new in &settled.builds {
         let id = builds::create(tx, &new.request, &new.plan, at)?;
         let entry =
             queue::Entry { trigger, priority: new.priority, group: new.group.clone(), awaits: new.awaits.clone() };
         queue::enter(tx, id, &entry)?;
+        if new.request.reports {
+            outbox::changed(tx, id, if new.awaits.is_some() { AWAITING } else { "queued" }, at)?;
+        }
         if let (Some(group), true) = (&new.group, new.supersede) {
             came.ended.extend(queue::supersede(tx, project, group, id)?);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::drive::Build;
 use super::environment;
+use super::inputs;
 use super::notice::{Notice, tell};
 use super::runners::name_for;
 use super::workspace;
@@ -151,7 +152,12 @@ pub async fn reusable(build: &Build, node: usize, parts: &KeyParts) -> Result<Re
     Ok(Reusable::No(match latest {
         None => "there is no earlier result".to_owned(),
         Some(earlier) => {
-            let changed = parts.changed_since(&earlier.parts);
+            let mut changed = parts.changed_since(&earlier.parts);
+            if let Some(inputs) = changed.iter_mut().find(|part| *part == "inputs")
+                && let Some(files) = inputs::changed(build, &place.stage, earlier.made_by).await
+            {
+                *inputs = format!("inputs ({files})");
+            }
             format!("changed since build {}: {}", earlier.made_by, changed.join(", "))
         }
     }))
@@ -312,7 +318,9 @@ pub async fn key_parts(
         }
     }
     parts.digest(&format!("{} settings", stage.kind.word()), &format!("{:?}", stage.kind));
-    parts.text("inputs", workspace::inputs_digest(build, stage.inputs.as_deref()).await?);
+    if let Some(digest) = inputs::digest(build, stage).await? {
+        parts.text("inputs", digest);
+    }
     for (key, digest) in before {
         parts.text(&format!("outputs of {key}"), digest.as_str());
     }

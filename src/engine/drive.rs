@@ -37,7 +37,7 @@ use crate::metrics::Tally;
 use crate::store::attempts::{self, NewAttempt};
 use crate::store::builds::{self, BuildRequest};
 use crate::store::results::Scope;
-use crate::store::{StoreError, events};
+use crate::store::{StoreError, events, outbox};
 
 /// Messages that may wait for the driver; each sender waits for its answer, so one a task is enough.
 const MESSAGES: usize = 64;
@@ -493,6 +493,9 @@ impl Driver {
             let written = self.build.engine.store.write(move |tx| {
                 events::append(tx, build.id, &stamped)?;
                 builds::save(tx, build.id, &build.expanded.plan, &before, &after, at)?;
+                if build.request.reports && before.status != after.status {
+                    outbox::changed(tx, build.id, after.status.word(), at)?;
+                }
                 also.write(tx, &build, at)
             });
             match written.await {

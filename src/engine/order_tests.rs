@@ -87,6 +87,7 @@ fn request(folder: &Path, source: &Digest) -> BuildRequest {
         title: None,
         pull_request: None,
         untrusted: false,
+        reports: false,
         url: None,
         secrets: std::collections::BTreeMap::new(),
     }

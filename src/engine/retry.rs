@@ -9,7 +9,7 @@ use crate::build::event::{Event, Stamped};
 use crate::build::retry::{Which, chosen};
 use crate::build::transition::{replay, transition};
 use crate::ids::{BuildId, NodeKey};
-use crate::store::{StoreError, attempts, builds, events, queue, results};
+use crate::store::{StoreError, attempts, builds, events, outbox, queue, results};
 
 impl Engine {
     /// Queues stages of a build that has ended anew. What they made before is no result of the build any more; models that they
@@ -44,6 +44,9 @@ impl Engine {
             events::append(tx, id, &[event])?;
             builds::save(tx, id, plan, &state, &after, at)?;
             queue::reenter(tx, id)?;
+            if row.request.reports {
+                outbox::changed(tx, id, after.status.word(), at)?;
+            }
             Ok(keys)
         });
         Ok(written.await?)

@@ -12,7 +12,7 @@ use super::environment;
 use super::kind::plain;
 use super::lock::NamedLock;
 use super::notice::{Notice, tell};
-use super::runners::name_for;
+use super::ports::runner_of;
 use super::{unit, workspace};
 use crate::artifact::manifest::Manifest;
 use crate::build::status::{CancelReason, FailureKind};
@@ -79,10 +79,7 @@ pub async fn start(attempt: &mut Attempt) -> Result<Served, Halt> {
 /// # Errors
 /// [`Halt`] if the runner cannot be reached.
 pub async fn runner(build: &Build, serve: &Serve) -> Result<(Arc<dyn Runner>, String), Halt> {
-    let name = match serve.app {
-        ServeApp::Linfa(_) => "local".to_owned(),
-        ServeApp::Work(_) => name_for(None, build.request.runner.as_deref(), serve.image.as_ref()),
-    };
+    let name = runner_of(serve, build.request.runner.as_deref());
     let runner =
         build.engine.runners.named(&name).await.map_err(|error| Halt::Failed(begin::runner_failure(&error)))?;
     Ok((runner, name))

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use globset::{Glob, GlobSetBuilder};
-
 use super::attempt::{Attempt, Halt};
 use super::drive::Build;
 use super::{Engine, EngineError};
@@ -21,7 +19,7 @@ fn wrong(error: impl std::fmt::Display) -> EngineError {
     EngineError::Artifact(error.to_string())
 }
 
-async fn load(build: &Build, digest: &str) -> Result<Manifest, EngineError> {
+pub(super) async fn load(build: &Build, digest: &str) -> Result<Manifest, EngineError> {
     let digest: Digest = digest.parse().map_err(wrong)?;
     build.engine.artifacts.manifest(&digest).await.map_err(wrong)
 }
@@ -45,32 +43,6 @@ pub async fn source_tar(build: &Build) -> Result<TarStream, EngineError> {
 /// A manifest as a tar.
 pub fn tar(build: &Build, manifest: Manifest) -> TarStream {
     artifact::tar_of(Arc::clone(&build.engine.artifacts), manifest)
-}
-
-/// Digest of the source files that count for a stage: those that match its `inputs`, or all.
-///
-/// # Errors
-/// If the tree cannot be read.
-pub async fn inputs_digest(build: &Build, globs: Option<&[String]>) -> Result<String, EngineError> {
-    let Some(globs) = globs else { return Ok(build.request.source.clone()) };
-    let mut set = GlobSetBuilder::new();
-    for glob in globs {
-        let glob = glob.trim_start_matches("./");
-        set.add(Glob::new(glob).map_err(wrong)?);
-        // A folder's name means all that is in it.
-        set.add(Glob::new(&format!("{}/**", glob.trim_end_matches('/'))).map_err(wrong)?);
-    }
-    let set = set.build().map_err(wrong)?;
-    let mut manifest = source(build).await?;
-    manifest.files.retain(|file| set.is_match(&file.path));
-    if manifest.files.is_empty() && !globs.is_empty() {
-        // A misspelt glob would make every later result look the same.
-        return Err(EngineError::Source(format!(
-            "`inputs: [{}]` matches no file of the source tree",
-            globs.join(", ")
-        )));
-    }
-    Ok(manifest.digest().to_string())
 }
 
 /// Digest of the source files at a path or below it.

@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower_http::timeout::TimeoutBody;
 use tower_service::Service;
 
 use tls::Acceptor;
@@ -29,7 +30,8 @@ use tls::Acceptor;
 pub struct Limits {
     /// Connections at once; others wait outside.
     pub connections: usize,
-    /// How long a TLS handshake, and the head of a request, may take; also how long a connection may say nothing.
+    /// How long a TLS handshake, and the head of a request, may take; also how long a connection, or a request in
+    /// the middle of its body, may say nothing.
     pub head: Duration,
     /// How long requests may go on after the order to stop.
     pub last: Duration,
@@ -144,7 +146,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let answer = service_fn(move |request: hyper::Request<Incoming>| {
-        let mut request = request.map(Body::new);
+        let mut request = request.map(|body| Body::new(TimeoutBody::new(limits.head, body)));
         request.extensions_mut().insert(ConnectInfo(peer));
         app.clone().call(request)
     });

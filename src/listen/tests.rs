@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -28,6 +28,7 @@ async fn server(tls: Option<Acceptor>) -> Server {
     let address = listener.local_addr().unwrap();
     let app = Router::new()
         .route("/", get(|ConnectInfo(peer): ConnectInfo<std::net::SocketAddr>| async move { peer.ip().to_string() }))
+        .route("/count", post(|body: axum::body::Bytes| async move { body.len().to_string() }))
         .route("/slow", get(|| async { tokio::time::sleep(Duration::from_secs(60)).await }));
     let stop = CancellationToken::new();
     let task = tokio::spawn(serve(listener, tls, app, LIMITS, stop.clone()));
@@ -62,6 +63,28 @@ async fn whoever_says_nothing_is_not_waited_for() {
         let _ = stream.read_to_end(&mut rest).await;
         assert!(!rest.starts_with(b"HTTP/1.1 200"));
     }
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_go_on_is_not_waited_for() {
+    let server = server(None).await;
+    let head = b"POST /count HTTP/1.1\r\nhost: x\r\ncontent-length: 8\r\n\r\n";
+    let mut stalled = TcpStream::connect(server.address).await.unwrap();
+    stalled.write_all(&[head, &b"half"[..]].concat()).await.unwrap();
+    let mut answer = String::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), stalled.read_to_string(&mut answer)).await;
+    assert!(read.is_ok(), "it is still open after {answer:?}");
+    assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // One that is slow, but goes on, is heard.
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    slow.write_all(head).await.unwrap();
+    for _ in 0..4 {
+        tokio::time::sleep(LIMITS.head / 2).await;
+        slow.write_all(b"ab").await.unwrap();
+    }
+    let mut answer = [0; 12];
+    slow.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
 }
 
 #[tokio::test]

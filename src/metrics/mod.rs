@@ -55,6 +55,8 @@ pub struct Metrics {
     deliveries: IntCounterVec,
     delivery_seconds: Histogram,
     triggers: IntCounterVec,
+    told: IntCounterVec,
+    untold: IntGauge,
     looks: IntCounterVec,
     look_seconds: HistogramVec,
     looked_at: GaugeVec,
@@ -155,6 +157,12 @@ impl Metrics {
                 &["project", "source", "result"],
                 "Triggers by where they came from (webhook, poll, watch, schedule, manual, ...) and what was decided (started, awaiting, skipped, ignored, duplicate, cancelled, failed).",
             )?,
+            told: m.counters(
+                "orchestrator_reports_total",
+                &["kind", "result"],
+                "Tries to tell others of a build, by kind (github-status, github-check, github-comment, webhook, slack, email) and result: told, retried, given-up.",
+            )?,
+            untold: m.gauge("orchestrator_reports_waiting", "Messages to others that wait to be told.")?,
             looks: m.counters(
                 "orchestrator_repository_looks_total",
                 &["project", "result"],
@@ -335,6 +343,16 @@ impl Metrics {
     /// A trigger was decided.
     pub fn trigger(&self, project: &str, source: &str, decided: &str) {
         self.triggers.with_label_values(&[project, source, decided]).inc();
+    }
+
+    /// Somebody was told of something, or was not.
+    pub fn told(&self, kind: &str, result: &str) {
+        self.told.with_label_values(&[kind, result]).inc();
+    }
+
+    /// So many messages wait to be told.
+    pub fn untold(&self, waiting: u64) {
+        self.untold.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
     /// Someone looked at a repository.

@@ -63,6 +63,9 @@ pub struct BuildRequest {
     /// It may not have secrets: its code comes from a stranger.
     #[serde(default)]
     pub untrusted: bool,
+    /// Others are told of it: see `store::outbox`.
+    #[serde(default)]
+    pub reports: bool,
     /// Where a person sees it.
     #[serde(default)]
     pub url: Option<String>,

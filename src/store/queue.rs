@@ -52,6 +52,18 @@ pub fn waiting(db: &Connection, limit: usize) -> Result<Vec<Waiting>, StoreError
     rows.map(|row| Ok(row?)).collect()
 }
 
+/// How many builds of the daemon have not begun, counted up to `most`.
+///
+/// # Errors
+/// The database's.
+pub fn count_waiting(db: &Connection, most: usize) -> Result<usize, StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT count(*) FROM (SELECT 1 FROM builds INDEXED BY builds_open \
+         WHERE status IN ('queued', 'running') AND status = 'queued' AND trigger IS NOT NULL LIMIT ?1)",
+    )?;
+    Ok(query.query_row([most], |row| row.get(0))?)
+}
+
 /// Builds of the daemon that have begun and not ended.
 ///
 /// # Errors

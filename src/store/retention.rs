@@ -159,35 +159,60 @@ pub fn exists(db: &Connection, id: BuildId) -> Result<bool, StoreError> {
     Ok(db.prepare_cached("SELECT 1 FROM builds WHERE id = ?1")?.exists([id.0])?)
 }
 
-/// Removes webhook calls, and triggers that came to nothing, of before a moment: at most `limit` of each. Says how many rows went.
+/// Some rows of a table, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Looked {
+    /// Rows that went.
+    pub gone: usize,
+    /// The last number that was looked at; `None` if no older row is left.
+    pub last: Option<u64>,
+}
+
+/// Removes webhook calls of before a moment, from number `after` on: at most `limit` are looked at.
 ///
 /// # Errors
 /// The database's.
-pub fn remove_deliveries(tx: &Connection, before: Micros, limit: usize) -> Result<usize, StoreError> {
-    // Numbers and times grow together, so only the oldest have to be looked at.
-    let old = |table: &str| -> Result<Vec<u64>, StoreError> {
-        let mut query = tx.prepare(&format!("SELECT id, received_at FROM {table} ORDER BY id LIMIT ?1"))?;
-        let rows = query.query_map([limit], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, i64>(1)?)))?;
-        let mut found = Vec::new();
-        for row in rows {
-            let (id, at) = row?;
-            if at < before.0 {
-                found.push(id);
-            }
-        }
-        Ok(found)
-    };
+pub fn remove_deliveries(tx: &Connection, before: Micros, after: u64, limit: usize) -> Result<Looked, StoreError> {
+    let old = old_rows(tx, "deliveries", before, after, limit)?;
     let mut gone = 0;
-    for id in old("deliveries")? {
+    for id in &old {
         tx.prepare_cached("UPDATE triggers SET delivery = NULL WHERE delivery = ?1")?.execute([id])?;
         gone += tx.prepare_cached("DELETE FROM deliveries WHERE id = ?1")?.execute([id])?;
     }
-    // Those with a build go with it.
-    gone += tx
-        .prepare_cached(
-            "DELETE FROM triggers WHERE id IN (SELECT id FROM triggers t WHERE t.decision IS NOT NULL AND t.received_at < ?1 \
-             AND NOT EXISTS (SELECT 1 FROM builds b WHERE b.trigger = t.id) LIMIT ?2)",
-        )?
-        .execute(params![before.0, limit])?;
-    Ok(gone)
+    Ok(Looked { gone, last: old.last().copied() })
+}
+
+/// Removes triggers of before a moment that were decided and have no build (those with one go with it), from number `after` on:
+/// at most `limit` are looked at.
+///
+/// # Errors
+/// The database's.
+pub fn remove_triggers(tx: &Connection, before: Micros, after: u64, limit: usize) -> Result<Looked, StoreError> {
+    let old = old_rows(tx, "triggers", before, after, limit)?;
+    let mut gone = 0;
+    for id in &old {
+        gone += tx
+            .prepare_cached(
+                "DELETE FROM triggers WHERE id = ?1 AND decision IS NOT NULL \
+                 AND NOT EXISTS (SELECT 1 FROM builds b WHERE b.trigger = ?1)",
+            )?
+            .execute([id])?;
+    }
+    Ok(Looked { gone, last: old.last().copied() })
+}
+
+/// The numbers of the oldest rows behind `after`, up to the first that is not old: numbers and times grow together.
+fn old_rows(db: &Connection, table: &str, before: Micros, after: u64, limit: usize) -> Result<Vec<u64>, StoreError> {
+    let mut query =
+        db.prepare_cached(&format!("SELECT id, received_at FROM {table} WHERE id > ?1 ORDER BY id LIMIT ?2"))?;
+    let rows = query.query_map(params![after, limit], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, i64>(1)?)))?;
+    let mut found = Vec::new();
+    for row in rows {
+        let (id, at) = row?;
+        if at >= before.0 {
+            break;
+        }
+        found.push(id);
+    }
+    Ok(found)
 }

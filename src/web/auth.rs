@@ -1,7 +1,7 @@
 //! Who asks, and what they may do.
 //!
-//! Tokens are random, shown once, and stored as hashes. Identity comes from the token alone; nothing that the caller says
-//! changes it.
+//! Tokens are random, shown once, and stored as hashes. Identity comes from the token, or from the cookie of a browser that was
+//! signed in with one ([`super::session`]); nothing that the caller says changes it.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -15,13 +15,16 @@ use axum::http::request::Parts;
 use base64::Engine as _;
 use rand::RngCore;
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use super::App;
 use super::problem::Problem;
+use super::session;
 use crate::config::types::Network;
 use crate::engine::now;
 use crate::ids::Micros;
 use crate::store::access::{self, Scope, TokenRow};
+use crate::store::sessions::SessionRow;
 
 /// What every token begins with, so that scanners find leaked ones.
 pub const PREFIX: &str = "orc_";
@@ -80,18 +83,22 @@ impl Guard {
 
     /// Whose address a request is from: the nearest one that is no proxy of ours. Everything behind that could be made up.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let ours = |address: IpAddr| self.proxies.iter().any(|network| network.holds(address));
         let mut nearest = peer;
         let said = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
         let said: Vec<&str> = said.flat_map(|value| value.split(',')).collect();
         for hop in said.iter().rev() {
-            if !ours(nearest) {
+            if !self.is_proxy(nearest) {
                 break;
             }
             let Ok(address) = hop.trim().parse() else { break };
             nearest = address;
         }
         nearest
+    }
+
+    /// Whether what this address says of others is believed.
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxies.iter().any(|network| network.holds(address))
     }
 
     /// How long this address has to wait before its token is looked at.
@@ -128,15 +135,82 @@ pub struct Caller {
     pub name: String,
     scopes: Vec<Scope>,
     projects: Option<Vec<String>>,
+    session: Option<Held>,
+}
+
+/// The session by whose cookie somebody is known.
+#[derive(Clone, PartialEq, Eq)]
+struct Held {
+    hash: String,
+    csrf: String,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Held")
+    }
 }
 
 impl Caller {
-    fn of_token(row: TokenRow) -> Self {
-        Self { name: row.name, scopes: row.scopes, projects: row.projects }
+    /// Who has this token.
+    pub(super) fn of_token(row: TokenRow) -> Self {
+        Self { name: row.name, scopes: row.scopes, projects: row.projects, session: None }
+    }
+
+    /// Who has the session whose cookie has this hash.
+    pub(super) fn of_session(row: SessionRow, hash: String) -> Self {
+        let session = Some(Held { hash, csrf: row.csrf });
+        Self { name: row.actor, scopes: row.scopes, projects: row.projects, session }
     }
 
     fn everyone() -> Self {
-        Self { name: "anyone".to_owned(), scopes: vec![Scope::Admin], projects: None }
+        Self { name: "anyone".to_owned(), scopes: vec![Scope::Admin], projects: None, session: None }
+    }
+
+    /// Who makes this request, by token or else by cookie. A form's CSRF token is in its body: [`Caller::signed`] checks it.
+    ///
+    /// # Errors
+    /// [`Problem::unauthenticated`], [`Problem::too_many`], [`Problem::forbidden`] for other sites' pages, or the store's.
+    pub(super) async fn identify(parts: &Parts, app: &App) -> Result<Self, Problem> {
+        if app.guard.open {
+            session::check_open(parts, app)?;
+            return Ok(Caller::everyone());
+        }
+        match bearer(parts) {
+            Some(token) => token_row(app, parts, token).await.map(Caller::of_token),
+            None => session::caller(parts, app).await,
+        }
+    }
+
+    /// Checks the CSRF token that came with a request that changes something. Only who is known by a cookie needs one.
+    ///
+    /// # Errors
+    /// [`Problem::forbidden`].
+    pub(super) fn signed(&self, given: Option<&str>) -> Result<(), Problem> {
+        let Some(held) = &self.session else { return Ok(()) };
+        let same = given.is_some_and(|given| bool::from(given.as_bytes().ct_eq(held.csrf.as_bytes())));
+        if same {
+            return Ok(());
+        }
+        Err(Problem::forbidden(
+            "the CSRF token (the form's field `csrf`, or the header `x-csrf-token`) is missing or another session's; load the \
+             page again",
+        ))
+    }
+
+    /// What forms of this caller have to hold as `csrf`; empty where nothing is asked for.
+    pub fn csrf(&self) -> &str {
+        self.session.as_ref().map_or("", |held| &held.csrf)
+    }
+
+    /// The hash of the session by whose cookie the caller is known.
+    pub(super) fn session(&self) -> Option<&str> {
+        self.session.as_ref().map(|held| held.hash.as_str())
+    }
+
+    /// What the caller may do.
+    pub fn scopes(&self) -> &[Scope] {
+        &self.scopes
     }
 
     /// Whether the caller may do this at all. `Admin` holds all others, and each of them holds `Read`.
@@ -201,28 +275,36 @@ impl FromRequestParts<App> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        if app.guard.open {
-            return Ok(Caller::everyone());
+        let caller = Caller::identify(parts, app).await?;
+        if session::changes(&parts.method) {
+            caller.signed(parts.headers.get(session::CSRF_HEADER).and_then(|value| value.to_str().ok()))?;
         }
-        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let address = address.map(|info| app.guard.client(info.0.ip(), &parts.headers));
-        let token = bearer(parts).ok_or_else(Problem::unauthenticated)?;
-        let (hash, at) = (hash(token), now());
-        let row = app.engine.store.read(move |db| access::valid_token(db, &hash, at)).await?;
-        let Some(row) = row else {
-            // A right token is let in whatever others behind the same address try; a random one is not guessed any sooner.
-            let Some(address) = address else { return Err(Problem::unauthenticated()) };
-            if let Some(wait) = app.guard.wait(address) {
-                return Err(Problem::too_many(wait.as_secs().max(1)));
-            }
-            app.guard.was_wrong(address);
-            return Err(Problem::unauthenticated());
-        };
-        if row.used_at.is_none_or(|used| at.since(used) >= NOTED) {
-            note(app, row.id, at);
-        }
-        Ok(Caller::of_token(row))
+        Ok(caller)
     }
+}
+
+/// The row of a token that holds.
+///
+/// # Errors
+/// [`Problem::unauthenticated`], [`Problem::too_many`] if wrong ones come from this address too often, or the store's.
+pub(super) async fn token_row(app: &App, parts: &Parts, token: &str) -> Result<TokenRow, Problem> {
+    let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let address = address.map(|info| app.guard.client(info.0.ip(), &parts.headers));
+    let (hash, at) = (hash(token), now());
+    let row = app.engine.store.read(move |db| access::valid_token(db, &hash, at)).await?;
+    let Some(row) = row else {
+        // A right token is let in whatever others behind the same address try; a random one is not guessed any sooner.
+        let Some(address) = address else { return Err(Problem::unauthenticated()) };
+        if let Some(wait) = app.guard.wait(address) {
+            return Err(Problem::too_many(wait.as_secs().max(1)));
+        }
+        app.guard.was_wrong(address);
+        return Err(Problem::unauthenticated());
+    };
+    if row.used_at.is_none_or(|used| at.since(used) >= NOTED) {
+        note(app, row.id, at);
+    }
+    Ok(row)
 }
 
 /// Notes the use of a token without holding the request up.
@@ -248,7 +330,7 @@ mod tests {
 
     fn caller(scopes: &[Scope], projects: Option<&[&str]>) -> Caller {
         let projects = projects.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-        Caller { name: "t".to_owned(), scopes: scopes.to_vec(), projects }
+        Caller { name: "t".to_owned(), scopes: scopes.to_vec(), projects, session: None }
     }
 
     #[test]

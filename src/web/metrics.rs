@@ -14,7 +14,7 @@ use axum::routing::get;
 use super::problem::{Answer, Problem};
 use super::{App, request_id};
 use crate::metrics::Champion;
-use crate::store::models;
+use crate::store::{models, outbox};
 
 /// How long the champions that were read hold: a person at a terminal may change them.
 const CHAMPIONS: Duration = Duration::from_secs(15);
@@ -59,6 +59,7 @@ async fn metrics(State(scrape): State<Scrape>) -> Answer<Response> {
     for pool in app.queue.slots.view() {
         metrics.places(&pool.runner, pool.slots, pool.held.len(), pool.waiting.len());
     }
+    metrics.untold(app.engine.store.read(outbox::waiting).await?);
     metrics.machine(free_bytes(app.engine.paths.root()), resident_bytes());
     let due = {
         let mut read_at = champions.lock().unwrap_or_else(PoisonError::into_inner);

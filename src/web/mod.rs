@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod pages;
 pub mod problem;
 pub mod request_id;
+pub mod session;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use crate::daemon::secrets::Sealed;
 use crate::engine::Engine;
 use crate::engine::notice::Notices;
 use auth::Guard;
+use session::Sessions;
 
 /// What every handler has.
 #[derive(Clone)]
@@ -39,6 +41,8 @@ pub struct App {
     pub stop: CancellationToken,
     /// Who may do what.
     pub guard: Arc<Guard>,
+    /// How browsers are known.
+    pub sessions: Arc<Sessions>,
     /// Where people and other programs reach this daemon.
     pub public_url: Arc<str>,
     /// Sets and removes secrets.
@@ -53,6 +57,7 @@ pub fn router(app: App) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .nest("/api/v1", api::router().layer(axum::middleware::from_fn_with_state(app.clone(), idempotency::once)))
         .route("/hooks/github", hooks)
+        .merge(session::routes())
         .merge(pages::router())
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::wrong_method)

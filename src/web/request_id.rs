@@ -29,6 +29,6 @@ pub async fn stamp(mut request: Request, next: Next) -> Response {
         headers.insert(HEADER, value);
     }
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    headers.entry("referrer-policy").or_insert(HeaderValue::from_static("no-referrer"));
+    headers.entry("referrer-policy").or_insert(HeaderValue::from_static("same-origin"));
     response
 }

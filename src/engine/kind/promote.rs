@@ -7,6 +7,7 @@ use super::super::companion::{self, CompanionSpec};
 use super::super::deployments::{self as deployments_of, Right};
 use super::super::evidence;
 use super::super::notice::{Notice, tell};
+use super::super::ports;
 use super::super::serve::{self, Place};
 use super::super::{now, unit, workspace};
 use super::plain;
@@ -185,7 +186,7 @@ async fn decide(
         Deploy::Replace { port }
             if (promoted && !held) || must_serve_again(attempt, judgement, case, *port).await? =>
         {
-            let deploy = trial(attempt, *port).await?;
+            let deploy = trial(attempt, &spec.model, *port).await?;
             let version =
                 if promoted { Some(case.candidate.version) } else { case.champion.as_ref().map(|c| c.version) };
             Some(row(attempt, spec, version.unwrap_or(case.candidate.version), *port, &deploy)?)
@@ -247,12 +248,14 @@ async fn must_serve_again(
 }
 
 /// Starts the candidate on a private port, waits until it is ready, and has it pass the checks of the stages before.
-async fn trial(attempt: &mut Attempt, port: u16) -> Result<DeploySpec, Halt> {
+async fn trial(attempt: &mut Attempt, model: &str, port: u16) -> Result<DeploySpec, Halt> {
     let build = Arc::clone(&attempt.cx.build);
     let Some(serve) = build.expanded.pipeline.serve.clone() else {
         return Err(Halt::failed(FailureKind::Promote, "`deploy` needs the pipeline's `serve`"));
     };
     let (runner, name) = serve::runner(&build, &serve).await?;
+    // Before anything is decided: it could not take the port afterwards.
+    refuse_taken(attempt, model, port, !runner.containers()).await?;
     let inside = match (serve.port, runner.containers()) {
         (ServePort::Fixed(inside), true) => inside,
         (ServePort::Auto, true) => 8000,
@@ -391,16 +394,12 @@ async fn put_in_order(attempt: &mut Attempt, model: &str, port: u16) -> Result<(
     for found in deployer.recover(model).await.map_err(Halt::internal)? {
         attempt.log.note(&format!("an earlier deployment of version {} {}", found.version, found.what));
     }
-    let open = engine.store.read(deployments::open).await.map_err(Halt::internal)?;
-    match open.iter().find(|row| row.port == port && row.model != model) {
+    refuse_taken(attempt, model, port, false).await
+}
+
+async fn refuse_taken(attempt: &Attempt, model: &str, port: u16, here: bool) -> Result<(), Halt> {
+    match ports::taken(&attempt.cx.build.engine, model, port, here).await.map_err(Halt::internal)? {
         None => Ok(()),
-        Some(other) => Err(Halt::failed(
-            FailureKind::Promote,
-            format!(
-                "port {port} serves model `{}` (version {}): deploy `{model}` on another port, or stop that one with \
-                 `orchestrator deployments stop {}`",
-                other.model, other.version, other.model
-            ),
-        )),
+        Some(why) => Err(Halt::failed(FailureKind::Promote, why)),
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Stage {
     pub env: Option<IndexMap<String, Template>>,
     /// Names of secrets that it gets as variables. A secret's value is masked in the log.
     pub secrets: Option<Vec<Variable>>,
-    /// Which source files count for the reuse of results, as globs. By default the whole tree.
+    /// Which source files count for the reuse of results, as globs. By default all but the pipeline's own file; for a built-in training, its data.
     pub inputs: Option<Vec<Glob>>,
     /// Files or folders that are kept and handed to dependants; globs may be used. One that is missing fails the stage.
     pub outputs: Option<Vec<OutputPath>>,

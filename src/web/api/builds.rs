@@ -14,7 +14,7 @@ use crate::engine::now;
 use crate::ids::BuildId;
 use crate::store::access::{self, Scope};
 use crate::store::builds::{self, BuildRow, Filter};
-use crate::store::{attempts, queue, results};
+use crate::store::{attempts, outbox, queue, results};
 use crate::web::App;
 use crate::web::auth::Caller;
 use crate::web::problem::{Answer, Problem};
@@ -93,7 +93,7 @@ pub async fn show(caller: Caller, State(app): State<App>, Named(id): Named<u64>)
                 let waits = slots.waits_for(id, &stage.node);
                 stages.push(StageView::of(stage, tries, result, waits));
             }
-            Ok(BuildDetail::of(&row, queue::standing(db, id)?, stages, waits))
+            Ok(BuildDetail::of(&row, queue::standing(db, id)?, (stages, outbox::of_build(db, id)?), waits))
         })
         .await?;
     Ok(Json(detail))

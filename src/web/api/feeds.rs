@@ -1,4 +1,4 @@
-//! What other programs show: a badge, and the list that CruiseControl's tray icons read.
+//! What other programs show: a badge, the picture in a pull request, and the list that CruiseControl's tray icons read.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,10 +11,13 @@ use utoipa::IntoParams;
 
 use super::page::{Asked, Named};
 use crate::build::status::BuildStatus;
+use crate::daemon::tell::mark_key;
+use crate::daemon::tell::spread::picture_key;
+use crate::ids::BuildId;
 use crate::store::access::Scope;
 use crate::store::builds::{self, BuildRow, Filter};
 use crate::web::App;
-use crate::web::auth::Caller;
+use crate::web::auth::{Caller, hash};
 use crate::web::problem::{Answer, Problem};
 use crate::words::escape;
 
@@ -70,6 +73,41 @@ pub async fn badge(
     let kind = (header::CONTENT_TYPE, "image/svg+xml; charset=utf-8".to_owned());
     let safe = (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'".to_owned());
     Ok(([kept, kind, safe, (header::ETAG, tag)], picture(word, colour)).into_response())
+}
+
+/// By what a picture is seen without a token.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct PlotOf {
+    /// From the address in a pull request's comment.
+    pub key: Option<String>,
+}
+
+/// Metrics beside the champion's, and latencies, as a picture: that of pull requests' comments.
+#[utoipa::path(get, path = "/builds/{build}/plot.svg", params(("build" = u64, Path), PlotOf),
+    responses((status = 200, content_type = "image/svg+xml", body = String), (status = 401, body = Problem),
+        (status = 404, body = Problem)))]
+pub async fn plot(
+    caller: Result<Caller, Problem>,
+    State(app): State<App>,
+    Named(id): Named<u64>,
+    Asked(of): Asked<PlotOf>,
+) -> Answer<Response> {
+    let id = BuildId(id);
+    let known = match &of.key {
+        // Of their hashes, so that the time it takes tells nothing of the key.
+        Some(key) => hash(key) == hash(&picture_key(&mark_key(&app.engine).await?, id)),
+        None => false,
+    };
+    if !known {
+        super::builds::allowed(&caller?, &app, Scope::Read, id).await?;
+    }
+    let report = app.engine.store.read(move |db| crate::engine::outcome::of_build(db, id)).await?;
+    let none = || Problem::missing(format!("build {id} has nothing to compare"));
+    let picture = crate::report::plot::of_build(&report).ok_or_else(none)?;
+    let kind = (header::CONTENT_TYPE, "image/svg+xml; charset=utf-8");
+    let safe = (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; sandbox");
+    Ok(([kind, safe, (header::CACHE_CONTROL, "no-cache")], picture).into_response())
 }
 
 /// Two boxes with words. Nothing of it comes from outside.

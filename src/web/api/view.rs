@@ -6,8 +6,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::build::status::{BuildStatus, Outcome, StageStatus};
+use crate::report::Telling;
 use crate::store::attempts::AttemptRow;
 use crate::store::builds::{BuildRow, StageRow};
+use crate::store::outbox::OutboxRow;
 use crate::store::queue::Standing;
 
 /// A build in a list.
@@ -100,11 +102,37 @@ pub struct BuildDetail {
     pub superseded_by: Option<u64>,
     /// Its stages, each behind all that it needs.
     pub stages: Vec<StageView>,
+    /// Who was told of it, and who could not be.
+    pub reports: Vec<ReportView>,
+}
+
+/// How far it came to tell one receiver of a build.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReportView {
+    /// `github-status`, `github-check`, `github-comment` or `notify.NAME`.
+    pub channel: String,
+    /// `waiting`, `told` or `given-up`.
+    pub state: &'static str,
+    /// Why the last try failed.
+    pub problem: Option<String>,
+    /// When it was told or given up, else when the next try is due; in microseconds since the epoch.
+    pub at: i64,
+}
+
+impl From<Telling> for ReportView {
+    fn from(telling: Telling) -> Self {
+        Self { channel: telling.channel, state: telling.state, problem: telling.problem, at: telling.at.0 }
+    }
 }
 
 impl BuildDetail {
     /// All of a build.
-    pub fn of(row: &BuildRow, standing: Standing, stages: Vec<StageView>, waits_for: Option<String>) -> Self {
+    pub fn of(
+        row: &BuildRow,
+        standing: Standing,
+        (stages, reports): (Vec<StageView>, Vec<OutboxRow>),
+        waits_for: Option<String>,
+    ) -> Self {
         Self {
             build: BuildView::of(row, waits_for),
             params: row.request.params.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
@@ -114,6 +142,7 @@ impl BuildDetail {
             awaits: standing.awaits,
             superseded_by: standing.superseded_by.map(|id| id.0),
             stages,
+            reports: reports.into_iter().map(|row| Telling::of(row).into()).collect(),
         }
     }
 }

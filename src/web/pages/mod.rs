@@ -17,14 +17,14 @@ mod form;
 mod home;
 mod line;
 mod log;
-mod mark;
+pub(in crate::web) mod mark;
 mod models;
 mod moment;
 mod project;
 mod queue;
 mod search;
 mod settings;
-mod shell;
+pub(in crate::web) mod shell;
 mod visitor;
 
 use askama::Template;
@@ -57,15 +57,16 @@ pub fn router() -> Router<App> {
 }
 
 /// A page as an answer, with the headers that every page has.
-fn page(template: &impl Template) -> Answer<Response> {
+pub(in crate::web) fn page(template: &impl Template) -> Answer<Response> {
     let text = template.render().map_err(|error| Problem::internal(&error))?;
     let mut response = Html(text).into_response();
-    let headers: [(HeaderName, &'static str); 6] = [
+    let headers: [(HeaderName, &'static str); 7] = [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         // Pages hold what their reader may see, as of now.
         (header::CACHE_CONTROL, "no-store"),
         // With `no-referrer` browsers would send forms with `Origin: null`.
         (header::REFERRER_POLICY, "same-origin"),
+        (header::X_FRAME_OPTIONS, "DENY"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),

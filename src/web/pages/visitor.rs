@@ -30,7 +30,12 @@ impl FromRequestParts<App> for Visitor {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let caller = Caller::from_request_parts(parts, app).await?;
-        Ok(Self { caller, csrf: String::new(), signed_in: false })
+        Ok(Caller::from_request_parts(parts, app).await?.into())
+    }
+}
+
+impl From<Caller> for Visitor {
+    fn from(caller: Caller) -> Self {
+        Self { csrf: caller.csrf().to_owned(), signed_in: caller.session().is_some(), caller }
     }
 }

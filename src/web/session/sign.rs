@@ -1,0 +1,128 @@
+//! `/sign-in` and `/sign-out`.
+
+use axum::Form;
+use axum::extract::rejection::{FormRejection, QueryRejection};
+use axum::extract::{Query, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
+use std::time::Duration;
+
+use super::form::SignedForm;
+use super::origin::From;
+use super::{cookie, cookie_hash, cookie_name, foreign, from, is_https, new_session, next, page};
+use crate::engine::now;
+use crate::store::{access, sessions};
+use crate::web::App;
+use crate::web::auth::{self, Caller};
+use crate::web::problem::{Answer, Problem};
+
+/// Where to go afterwards.
+#[derive(Debug, Default, Deserialize)]
+pub struct Wanted {
+    next: Option<String>,
+}
+
+/// The page to sign in at.
+pub async fn page(State(app): State<App>, wanted: Result<Query<Wanted>, QueryRejection>) -> Response {
+    let wanted = wanted.ok().and_then(|Query(wanted)| wanted.next);
+    let next = next::local(wanted.as_deref());
+    if app.guard.open {
+        return Redirect::to(next).into_response();
+    }
+    page::sign_in(StatusCode::OK, next, None)
+}
+
+/// Who wants in.
+#[derive(Deserialize)]
+pub struct Entry {
+    #[serde(default)]
+    token: String,
+    next: Option<String>,
+}
+
+/// Gives a cookie for a token.
+pub async fn sign_in(State(app): State<App>, parts: Parts, form: Result<Form<Entry>, FormRejection>) -> Response {
+    let Form(entry) = match form {
+        Ok(form) => form,
+        Err(error) => return page::sign_in(error.status(), "/", Some("The form could not be read; try again.")),
+    };
+    let next = next::local(entry.next.as_deref());
+    if app.guard.open {
+        return Redirect::to(next).into_response();
+    }
+    match open(&app, &parts, entry.token.trim(), next).await {
+        Ok(response) => response,
+        Err(problem) => {
+            let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let text = match status {
+                StatusCode::UNAUTHORIZED => {
+                    "This token is not valid: it is mistyped, has ended or was revoked.".to_owned()
+                }
+                StatusCode::TOO_MANY_REQUESTS => format!("Too many wrong tokens came from here; {}.", problem.detail),
+                _ => format!("{}: {}.", problem.title, problem.detail),
+            };
+            let mut response = page::sign_in(status, next, Some(&text));
+            if let Some(seconds) = problem.retry_after {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            response
+        }
+    }
+}
+
+async fn open(app: &App, parts: &Parts, token: &str, next: &str) -> Answer<Response> {
+    // Nobody is signed in by another site's page, not even under its own name.
+    if from(parts, app) == From::Foreign {
+        return Err(foreign());
+    }
+    let row = auth::token_row(app, parts, token).await?;
+    let (id, at) = (row.id, now());
+    let (value, new) = new_session(app, &Caller::of_token(row), Some(id), at);
+    let before = cookie_hash(parts, app);
+    let opened = app.engine.store.write(move |tx| {
+        if let Some(before) = before {
+            sessions::end(tx, &before)?;
+        }
+        sessions::open(tx, &new, at)?;
+        access::audit(tx, &new.actor, "session.open", &format!("token {id}"), "", at)
+    });
+    opened.await?;
+    Ok(with_cookie(app, parts, &value, app.sessions.lasts, next))
+}
+
+/// Ends the session.
+pub async fn sign_out(
+    State(app): State<App>,
+    parts: Parts,
+    form: Result<SignedForm<Wanted>, Problem>,
+) -> Answer<Response> {
+    let next = "/sign-in";
+    match form {
+        Ok(SignedForm { caller, .. }) => {
+            if let Some(hash) = caller.session() {
+                let (hash, name, at) = (hash.to_owned(), caller.name.clone(), now());
+                let ended = app.engine.store.write(move |tx| {
+                    sessions::end(tx, &hash)?;
+                    access::audit(tx, &name, "session.end", "", "", at)
+                });
+                ended.await?;
+            }
+        }
+        // It has ended by itself.
+        Err(problem) if problem.status == StatusCode::UNAUTHORIZED.as_u16() => {}
+        Err(problem) => return Err(problem),
+    }
+    Ok(with_cookie(&app, &parts, "", Duration::ZERO, next))
+}
+
+fn with_cookie(app: &App, parts: &Parts, value: &str, lasts: Duration, next: &str) -> Response {
+    let mut response = Redirect::to(next).into_response();
+    let line = cookie::set(&cookie_name(parts, app), value, is_https(parts, app), lasts);
+    if let Ok(line) = HeaderValue::from_str(&line) {
+        response.headers_mut().insert(header::SET_COOKIE, line);
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
