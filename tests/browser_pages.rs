@@ -221,3 +221,34 @@ fn keys_and_no_scripts() {
         assert_eq!(daemon.terminate(), 0);
     });
 }
+
+#[test]
+fn signing_in_and_out() {
+    with_browser(async |browser| {
+        browser.forgiven = vec!["401 (Unauthorized)", "403 (Forbidden)"];
+        let site = site_of(|_| "stages: { a: { run: echo one } }".to_owned());
+        let text = std::fs::read_to_string(site.config()).unwrap().replace("mode = \"none\"", "mode = \"token\"");
+        std::fs::write(site.config(), text).unwrap();
+        let made = site.place.run(&["tokens", "create", "ann", "--scope", "admin", "--json"]);
+        let made: serde_json::Value = serde_json::from_str(&made.out).unwrap_or_else(|_| panic!("{made:?}"));
+        let token = made["token"].as_str().unwrap();
+        let daemon = site.serve();
+        browser.open(daemon.address(), "/projects/demo").await;
+        browser.until("one is asked to sign in", "return location.pathname === '/sign-in'").await;
+        browser.click("#token").await;
+        browser.type_keys("orc_wrong\u{e007}").await;
+        browser.until("a wrong token is told", "return !!document.querySelector('[role=alert]')").await;
+        browser.click("#token").await;
+        browser.type_keys(&format!("{token}\u{e007}")).await;
+        browser.until("one is back where one wanted to be", "return location.pathname === '/projects/demo'").await;
+        browser.click(".start summary").await;
+        browser.click(".start button.main").await;
+        browser.until("a form is taken", "return location.search.startsWith('?trigger=')").await;
+        browser.open(daemon.address(), "/").await;
+        browser.click(".who form button").await;
+        browser.until("one is out", "return location.pathname === '/sign-in'").await;
+        browser.open(daemon.address(), "/").await;
+        browser.until("and stays out", "return location.pathname === '/sign-in'").await;
+        assert_eq!(daemon.terminate(), 0);
+    });
+}

@@ -231,7 +231,8 @@ mod tests {
             for text in bare.skip(1) {
                 prop_assert!(!text.contains('<'), "{shown}");
             }
-            prop_assert!(!shown.contains('\u{1b}'));
+            let escape = '\u{1b}';
+            prop_assert!(!shown.contains(escape));
             prop_assert!(!shown.contains("<script"));
         }
     }

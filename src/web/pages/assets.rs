@@ -28,6 +28,7 @@ static STYLE: LazyLock<Asset> = LazyLock::new(|| {
         include_str!("../../../web/static/build.css"),
         include_str!("../../../web/static/project.css"),
         include_str!("../../../web/static/log.css"),
+        include_str!("../../../web/static/load.css"),
     ];
     Asset::new("app", "css", "text/css; charset=utf-8", parts.concat().into_bytes())
 });

@@ -3,6 +3,7 @@
 //! A short log is one page, folded by steps. Of a long one the page holds a window; the script shows the rest by asking for
 //! lines as they come into view.
 
+mod load;
 mod read;
 mod view;
 
@@ -47,6 +48,7 @@ pub fn router() -> Router<App> {
         .route("/builds/{build}/stages/{stage}", get(last))
         .route("/builds/{build}/stages/{stage}/attempts/{attempt}", get(show))
         .route("/builds/{build}/stages/{stage}/attempts/{attempt}/lines", get(lines))
+        .route("/builds/{build}/stages/{stage}/attempts/{attempt}/loadtest", get(load::show))
 }
 
 /// Which part of a log.
