@@ -4,8 +4,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use crate::deployment::{clear, free_port};
 use crate::harness::eventually;
-use crate::served::{Answer, Served, Site, request};
+use crate::run::{players, promoting};
+use crate::served::{Answer, Served, Site, push, request};
 
 /// A name that would break a page that took it for markup.
 const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror=alert(2)> ' & {{ 7*7 }}";
@@ -63,6 +65,8 @@ fn every_page_is_there_and_harmless() {
     let daemon = site.serve();
     eventually("a build has failed", || daemon.counts().get("failed").is_some_and(|count| *count >= 1));
 
+    let body = push("refs/heads/\"><script>alert(1)</script>", &"0".repeat(40), &"1".repeat(40));
+    assert_eq!(daemon.deliver("push", "\"><script>alert(1)</script>", &body).status, 202);
     let paths = [
         "/",
         "/projects/demo",
@@ -72,6 +76,13 @@ fn every_page_is_there_and_harmless() {
         "/builds/1/stages/bad/attempts/1",
         "/builds/1/stages/bad/attempts/1?q=%3Cscript%3E",
         "/builds/1/stages/bad/attempts/1/lines?from=0&limit=5",
+        "/models",
+        "/queue",
+        "/deliveries",
+        "/deliveries/1",
+        "/settings",
+        "/audit",
+        "/search?q=%22%3E%3Cscript%3E",
         "/nothing",
     ];
     for path in paths {
@@ -251,6 +262,61 @@ fn logs_are_read_by_windows_and_folded_by_steps() {
     let head = head(&daemon, "GET", "/builds/1/stages/steps", "accept: text/html\r\n");
     assert!(head.contains("location: /builds/1/stages/steps/attempts/1"), "{head}");
     assert_eq!(daemon.terminate(), 0);
+}
+
+/// A model with a champion, its decision, itself beside itself; the queue is paused and resumed; a token is made and revoked.
+#[test]
+fn models_the_queue_and_tokens() {
+    let port = free_port();
+    let site = Site::new(&promoting("decision-tree", port), "poll = \"watch\"\n");
+    site.place.write("players.csv", &players());
+    site.commit("with data");
+    let daemon = site.serve();
+    eventually("a build has passed", || daemon.counts().get("passed") == Some(&1));
+    let models = page(&daemon, "/models").body;
+    assert!(
+        models.contains("href=\"/models/players\"") && models.contains(&format!("version 1 on port {port}")),
+        "{models}"
+    );
+    let model = page(&daemon, "/models/players?metric=accuracy").body;
+    for shown in
+        ["accuracy over the versions", "<svg class=\"chart\"", "promoted", "What it rests on", "<b>champion</b>"]
+    {
+        assert!(model.contains(shown), "{shown}: {model}");
+    }
+    harmless("/models/players", &model);
+    let compared = page(&daemon, "/models/players/compare?a=1&b=1").body;
+    assert!(compared.contains("The same source, data, image and parameters."), "{compared}");
+    assert_eq!(page(&daemon, "/models/players/compare?a=1").status, 400);
+    assert_eq!(page(&daemon, "/models/players/compare?a=1&b=9").status, 404);
+    assert_eq!(page(&daemon, "/models/nobody").status, 404);
+
+    let origin = format!("http://{}", daemon.address());
+    let send = |path: &str, form: &str| {
+        let headers = [
+            ("origin", origin.as_str()),
+            ("accept", "text/html"),
+            ("content-type", "application/x-www-form-urlencoded"),
+        ];
+        request(daemon.address(), "POST", path, &headers, form.as_bytes()).unwrap()
+    };
+    assert_eq!(send("/queue/pause", "reason=%3Cb%3Ework%3C/b%3E").status, 303);
+    assert!(page(&daemon, "/queue").body.contains("&#60;b&#62;work"), "paused, and why");
+    assert!(page(&daemon, "/").body.contains("The queue is paused."));
+    assert_eq!(send("/queue/resume", "").status, 303);
+    assert!(!page(&daemon, "/queue").body.contains("Paused."));
+    let made = send("/settings/tokens", "name=ann&scope=read&projects=demo&days=3").body;
+    assert!(made.contains("<pre tabindex=\"0\">orc_"), "{made}");
+    assert!(!page(&daemon, "/settings").body.contains("orc_"), "a token is shown once");
+    assert_eq!(send("/settings/tokens/revoke", "token=1").status, 303);
+    assert!(page(&daemon, "/settings").body.contains("revoked"));
+    assert_eq!(send("/settings/tokens", "name=Not+a+name&scope=read").status, 400);
+    assert!(page(&daemon, "/audit").body.contains("token.revoke"));
+    let found = head(&daemon, "GET", "/search?q=%231", "accept: text/html\r\n");
+    assert!(found.contains("location: /builds/1"), "{found}");
+    assert!(page(&daemon, "/search?q=WITH+data").body.contains("href=\"/builds/1\""));
+    daemon.terminate();
+    clear(&site.place);
 }
 
 /// Where a token is needed, a person is sent to sign in and back, and a program is told.
