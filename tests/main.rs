@@ -31,6 +31,7 @@ mod mirror_daemon;
 mod mirror_http;
 mod mirror_ssh;
 mod model;
+mod pages;
 mod redeploy;
 mod reports;
 mod retention;

@@ -102,7 +102,7 @@ fn right_and_wrong_tokens() {
     let page = ask(daemon.address(), "GET /sign-in?next=/builds%22%3E", &[], "");
     assert_eq!(page.status, 200);
     assert!(
-        page.body.contains("value=\"/builds&quot;&gt;\"") && page.body.contains("action=\"/sign-in\""),
+        page.body.contains("value=\"/builds&#34;&#62;\"") && page.body.contains("action=\"/sign-in\""),
         "{}",
         page.body
     );

@@ -26,17 +26,28 @@ pub fn render(report: &LoadReport) -> String {
     put(&mut out, format_args!("<meta name=\"color-scheme\" content=\"light dark\">"));
     put(&mut out, format_args!("<title>Load test {word}: {}</title>", escape(&report.target)));
     put(&mut out, format_args!("<style>{STYLE}</style></head>\n<body><main>"));
-    header(&mut out, report);
-    gates(&mut out, &report.thresholds);
-    requests(&mut out, report);
-    if !report.series.is_empty() {
-        over_time(&mut out, &report.series);
-    }
-    distribution(&mut out, &report.total.latency);
-    errors(&mut out, &report.errors);
-    generator(&mut out, report);
+    content(&mut out, report);
     out.push_str("</main></body></html>\n");
     out
+}
+
+/// What the page holds, for pages that have a frame and a style of their own. Colours and dashes are classes.
+pub fn fragment(report: &LoadReport) -> String {
+    let mut out = String::with_capacity(32 * 1024);
+    content(&mut out, report);
+    out
+}
+
+fn content(out: &mut String, report: &LoadReport) {
+    header(out, report);
+    gates(out, &report.thresholds);
+    requests(out, report);
+    if !report.series.is_empty() {
+        over_time(out, &report.series);
+    }
+    distribution(out, &report.total.latency);
+    errors(out, &report.errors);
+    generator(out, report);
 }
 
 fn header(out: &mut String, report: &LoadReport) {

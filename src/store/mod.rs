@@ -9,6 +9,7 @@ pub mod builds;
 pub mod deliveries;
 pub mod deployments;
 pub mod events;
+pub mod glance;
 pub mod heads;
 pub mod idempotency;
 pub mod inspect;

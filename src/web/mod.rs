@@ -6,6 +6,7 @@ pub mod auth;
 pub mod hooks;
 pub mod idempotency;
 pub mod metrics;
+pub mod pages;
 pub mod problem;
 pub mod request_id;
 pub mod session;
@@ -57,8 +58,10 @@ pub fn router(app: App) -> Router {
         .nest("/api/v1", api::router().layer(axum::middleware::from_fn_with_state(app.clone(), idempotency::once)))
         .route("/hooks/github", hooks)
         .merge(session::routes())
+        .merge(pages::router())
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::wrong_method)
+        .layer(axum::middleware::from_fn(pages::for_people))
         .layer(axum::middleware::from_fn(request_id::stamp))
         .with_state(app)
 }

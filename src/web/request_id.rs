@@ -9,10 +9,15 @@ use tracing::Instrument;
 /// The header that tells it.
 pub const HEADER: &str = "x-request-id";
 
+/// The number, for those who work on the request.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
 /// Makes the number, logs the request's end, and sets headers that every answer has.
-pub async fn stamp(request: Request, next: Next) -> Response {
+pub async fn stamp(mut request: Request, next: Next) -> Response {
     let id = format!("{:016x}", rand::random::<u64>());
     let span = tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
+    request.extensions_mut().insert(RequestId(id.clone()));
     let begun = std::time::Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
     let took = begun.elapsed();

@@ -1,0 +1,85 @@
+//! What a stage found out, in a line: its checks, its load test, its judgement. PURE.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::web::pages::mark::Mark;
+use crate::words;
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// How it came out.
+    pub mark: Option<Mark>,
+    /// In words.
+    pub text: String,
+}
+
+/// The findings of an attempt.
+pub fn said(reports: &BTreeMap<String, Value>) -> Vec<Said> {
+    let report = |name: &str| reports.get(name);
+    let all = [
+        report("checks").and_then(checks),
+        report("loadtest").and_then(load_test),
+        report("judgement").and_then(judgement),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+fn checks(report: &Value) -> Option<Said> {
+    Some(Said { mark: None, text: report.get("summary")?.as_str()?.to_owned() })
+}
+
+fn load_test(report: &Value) -> Option<Said> {
+    let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64);
+    let percentile = |quantile: f64| {
+        let all = report.pointer("/total/latency/percentiles")?.as_array()?;
+        let found = all.iter().find(|one| one["quantile"].as_f64() == Some(quantile))?;
+        found["ms"].as_f64()
+    };
+    let mut parts = Vec::new();
+    parts.extend(number("/total/rps").map(|rps| format!("{} requests/s", words::number(rps.round()))));
+    parts.extend(percentile(0.5).map(|ms| format!("p50 {ms:.1} ms")));
+    parts.extend(percentile(0.95).map(|ms| format!("p95 {ms:.1} ms")));
+    parts.extend(number("/total/failure_rate").map(|share| format!("{:.2} % failed", share * 100.0)));
+    let verdict = report.get("verdict")?.as_str()?;
+    let mark = match verdict {
+        "passed" => Mark { shape: "passed", word: "within its thresholds" },
+        "invalid" => Mark { shape: "held", word: "proves nothing" },
+        _ => Mark { shape: "failed", word: "over its thresholds" },
+    };
+    Some(Said { mark: Some(mark), text: parts.join(" · ") })
+}
+
+fn judgement(report: &Value) -> Option<Said> {
+    let mark = Mark::verdict(report.get("verdict")?.as_str()?);
+    Some(Said { mark: Some(mark), text: report.get("reason")?.as_str()?.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn findings_in_words() {
+        let check = |name: &str, report: Value, expected: &str| {
+            let found = said(&BTreeMap::from([(name.to_owned(), report)]));
+            let texts: Vec<String> = found
+                .into_iter()
+                .map(|said| format!("{}|{}", said.mark.map_or("", |mark| mark.word), said.text))
+                .collect();
+            assert_eq!(texts.join(";"), expected, "{name}");
+        };
+        check("checks", json!({ "summary": "2 of 3 checks passed" }), "|2 of 3 checks passed");
+        let load = json!({ "verdict": "passed", "total": { "rps": 3521.33, "failure_rate": 0.0125,
+            "latency": { "percentiles": [{ "quantile": 0.5, "ms": 0.899 }, { "quantile": 0.95, "ms": 2.04 }] } } });
+        check("loadtest", load, "within its thresholds|3521 requests/s · p50 0.9 ms · p95 2.0 ms · 1.25 % failed");
+        check("judgement", json!({ "verdict": "rejected", "reason": "worse" }), "rejected|worse");
+        // What another version wrote is left out, not guessed.
+        check("judgement", json!({ "something": 1 }), "");
+        check("loadtest", json!("text"), "");
+    }
+}

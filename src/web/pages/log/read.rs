@@ -1,0 +1,97 @@
+//! Reads the part of a log that a page shows, on a thread where it may block.
+
+use std::path::PathBuf;
+
+use super::{HITS, WHOLE, WINDOW};
+use crate::logs::{Line, LogError, LogReader, Search};
+use crate::store::attempts::StepRow;
+use crate::web::problem::{Answer, Problem};
+
+/// Which part.
+pub enum Part {
+    /// All of a short log, the end of a long one.
+    Usual,
+    /// Around a line.
+    Window(u64),
+    /// From the first line of a step on.
+    Step(u64),
+    /// So many lines from one on.
+    Lines(u64, u64),
+    /// The lines that hold a text.
+    Search(String),
+}
+
+/// What was read.
+#[derive(Default)]
+pub struct Read {
+    /// The lines, in order.
+    pub lines: Vec<Line>,
+    /// How many there are in all.
+    pub total: u64,
+    /// The lines are hits of a search, and there are more.
+    pub more_hits: bool,
+}
+
+/// Characters of a line that a page shows; the raw log has them all.
+pub const LONGEST: usize = 4000;
+/// Text that is read at once.
+const AT_ONCE: usize = 2 * 1024 * 1024;
+
+/// Reads it. A log that is not there has no lines.
+pub async fn part(path: PathBuf, part: Part, steps: Vec<StepRow>) -> Answer<Read> {
+    let read = tokio::task::spawn_blocking(move || match LogReader::open(&path) {
+        Ok(mut log) => read(&mut log, part, &steps),
+        Err(LogError::Absent { .. }) => Ok(Read::default()),
+        Err(error) => Err(error),
+    });
+    read.await.map_err(|error| Problem::internal(&error))?.map_err(|error| Problem::internal(&error))
+}
+
+fn read(log: &mut LogReader, part: Part, steps: &[StepRow]) -> Result<Read, LogError> {
+    let total = log.line_count()?;
+    let (from, count) = match part {
+        Part::Search(text) => {
+            let Search { hits, more } = log.search(&text, HITS, 0)?;
+            return Ok(Read { lines: hits.into_iter().map(|hit| hit.line).collect(), total, more_hits: more });
+        }
+        Part::Lines(from, count) => (from, count),
+        Part::Usual | Part::Window(_) | Part::Step(_) if total <= WHOLE => (0, WHOLE),
+        Part::Usual => (total.saturating_sub(WINDOW), WINDOW),
+        Part::Window(from) => (from.min(total.saturating_sub(1)), WINDOW),
+        Part::Step(step) => (first_of(log, total, step, steps)?, WINDOW),
+    };
+    let mut lines: Vec<Line> = Vec::new();
+    let end = from.saturating_add(count).min(total);
+    let mut next = from;
+    // Long lines are cut before the next are read, so that a page is bounded by its lines.
+    while next < end {
+        let some = log.lines(next..end, AT_ONCE)?;
+        let Some(last) = some.last() else { break };
+        next = last.number + 1;
+        lines.extend(some.into_iter().map(cut));
+    }
+    Ok(Read { lines, total, more_hits: false })
+}
+
+fn cut(mut line: Line) -> Line {
+    if let Some((at, _)) = line.text.char_indices().nth(LONGEST) {
+        let left = line.text.len() - at;
+        line.text.truncate(at);
+        line.text.push_str(&format!("… {left} more bytes, in the raw log"));
+    }
+    line
+}
+
+/// The first line of a step, found by the time when it began: lines are in the order in which they were written.
+fn first_of(log: &mut LogReader, total: u64, step: u64, steps: &[StepRow]) -> Result<u64, LogError> {
+    let Some(began) = usize::try_from(step).ok().and_then(|at| steps.get(at)).map(|step| step.started_at) else {
+        return Ok(total.saturating_sub(WINDOW));
+    };
+    let (mut low, mut high) = (0, total);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let found = log.lines(middle..middle + 1, AT_ONCE)?;
+        if found.first().is_some_and(|line| line.at < began) { low = middle + 1 } else { high = middle }
+    }
+    Ok(low.min(total.saturating_sub(1)))
+}

@@ -1,0 +1,170 @@
+//! Two versions of a model side by side.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::view::{Finding, findings};
+use crate::web::App;
+use crate::web::api::models::{self as api, DecisionView, VersionView};
+use crate::web::api::page::{Asked, Cursor, Named, Page, Rows};
+use crate::web::pages::line::short;
+use crate::web::pages::mark::Mark;
+use crate::web::pages::shell::{Section, Shell};
+use crate::web::pages::visitor::Visitor;
+use crate::web::problem::{Answer, Problem};
+use crate::words;
+
+/// Which two.
+#[derive(Debug, Deserialize)]
+pub struct Pair {
+    a: Option<Cursor>,
+    b: Option<Cursor>,
+}
+
+/// Decisions among which one about the two is looked for.
+const DECISIONS: u64 = 200;
+
+#[derive(Template)]
+#[template(path = "compare.html")]
+struct ComparePage {
+    shell: Shell,
+    model: String,
+    a: Side,
+    b: Side,
+    rows: Vec<Row>,
+    facts: Vec<(&'static str, String, String)>,
+    verdict: Option<(Mark, String)>,
+    findings: Vec<Finding>,
+}
+
+struct Side {
+    version: u64,
+    champion: bool,
+    build: u64,
+}
+
+struct Row {
+    metric: String,
+    a: String,
+    b: String,
+    difference: String,
+    /// In a word, where it is known which way is better.
+    word: &'static str,
+    shape: &'static str,
+}
+
+/// Two versions.
+pub async fn show(
+    visitor: Visitor,
+    State(app): State<App>,
+    Named(model): Named<String>,
+    Asked(pair): Asked<Pair>,
+) -> Answer<Response> {
+    let (Some(a), Some(b)) = (pair.a, pair.b) else {
+        return Err(Problem::invalid("name two versions: `a` and `b`"));
+    };
+    let caller = visitor.caller.clone();
+    let version =
+        |number: Cursor| api::version(caller.clone(), State(app.clone()), Named((model.clone(), number.number())));
+    let (Json(a), Json(b)) = (version(a).await?, version(b).await?);
+    let page = Asked(Page { before: None, limit: Rows::try_from(DECISIONS).ok() });
+    let Json(decisions) = api::promotions(caller.clone(), State(app.clone()), Named(model.clone()), page).await?;
+    let decision = decisions.items.iter().find(|row| row.candidate == b.version && row.champion == Some(a.version));
+    let shell = Shell::new(&visitor, Section::Models, format!("{model}: {} and {}", a.version, b.version));
+    super::super::page(&ComparePage::of(shell, model, &a, &b, decision, &decisions.items))
+}
+
+impl ComparePage {
+    fn of(
+        shell: Shell,
+        model: String,
+        a: &VersionView,
+        b: &VersionView,
+        decision: Option<&DecisionView>,
+        all: &[DecisionView],
+    ) -> Self {
+        let goals = goals(all);
+        let mut names: Vec<&String> = a.metrics.keys().chain(b.metrics.keys()).collect();
+        // Those that decide come first.
+        names.sort_by_key(|name| (!goals.contains_key(name.as_str()), (*name).clone()));
+        names.dedup();
+        let side = |row: &VersionView| Side { version: row.version, champion: row.champion, build: row.build };
+        Self {
+            rows: names.into_iter().map(|name| row(name, a, b, goals.get(name.as_str()).copied())).collect(),
+            facts: facts(a, b),
+            verdict: decision.map(|row| (Mark::verdict(&row.verdict), text(&row.evidence, "reason"))),
+            findings: decision.map(|row| findings(&row.evidence)).unwrap_or_default(),
+            a: side(a),
+            b: side(b),
+            model,
+            shell,
+        }
+    }
+}
+
+fn text(value: &Value, name: &str) -> String {
+    value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// Which way is better, as the newest decisions have it: `true` for more.
+fn goals(decisions: &[DecisionView]) -> BTreeMap<String, bool> {
+    let mut goals = BTreeMap::new();
+    let findings = decisions.iter().filter_map(|row| row.evidence.get("findings")?.as_array()).flatten();
+    for finding in findings {
+        let more = match text(finding, "goal").as_str() {
+            "maximize" => true,
+            "minimize" => false,
+            _ => continue,
+        };
+        goals.entry(text(finding, "metric")).or_insert(more);
+    }
+    goals
+}
+
+fn row(name: &str, a: &VersionView, b: &VersionView, more_is_better: Option<bool>) -> Row {
+    let (one, other) = (a.metrics.get(name).copied(), b.metrics.get(name).copied());
+    let number = |value: Option<f64>| value.map_or("–".to_owned(), words::number);
+    let difference = one.zip(other).map(|(one, other)| other - one);
+    let (word, shape) = match (difference, more_is_better) {
+        (Some(difference), Some(more)) if difference != 0.0 => {
+            if (difference > 0.0) == more {
+                ("better", "passed")
+            } else {
+                ("worse", "failed")
+            }
+        }
+        (Some(_), Some(_)) => ("same", "skipped"),
+        (None, _) | (_, None) => ("", ""),
+    };
+    let signed = |value: f64| format!("{}{}", if value > 0.0 { "+" } else { "" }, words::number(value));
+    Row {
+        metric: name.to_owned(),
+        a: number(one),
+        b: number(other),
+        difference: difference.map(signed).unwrap_or_default(),
+        word,
+        shape,
+    }
+}
+
+/// What they were made of, where it differs.
+fn facts(a: &VersionView, b: &VersionView) -> Vec<(&'static str, String, String)> {
+    let data = |row: &VersionView| {
+        let files = row.lineage.data.iter().map(|(path, digest)| format!("{path} {}", short(Some(digest))));
+        files.collect::<Vec<_>>().join(", ")
+    };
+    let all = [
+        ("commit", short(a.lineage.commit.as_deref()), short(b.lineage.commit.as_deref())),
+        ("source", short(Some(&a.lineage.source)), short(Some(&b.lineage.source))),
+        ("image", a.lineage.image.clone(), b.lineage.image.clone()),
+        ("data", data(a), data(b)),
+        ("parameters", a.lineage.params.to_string(), b.lineage.params.to_string()),
+    ];
+    all.into_iter().filter(|(_, one, other)| one != other).collect()
+}

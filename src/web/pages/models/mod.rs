@@ -1,0 +1,70 @@
+//! Models: which there are, their versions and decisions, and two of them side by side.
+
+mod compare;
+mod view;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::get;
+use serde::Deserialize;
+
+use super::shell::{Section, Shell};
+use super::visitor::Visitor;
+use crate::engine::now;
+use crate::web::App;
+use crate::web::api::models as api;
+use crate::web::api::page::{Asked, Cursor, Named, Page, Rows};
+use crate::web::problem::Answer;
+use view::{ModelPage, ModelsPage};
+
+/// Versions that a model's page shows and its chart is of.
+const VERSIONS: u64 = 50;
+/// Decisions that it shows.
+const DECISIONS: u64 = 30;
+
+/// The routes of the models' pages.
+pub fn router() -> Router<App> {
+    Router::new()
+        .route("/models", get(list))
+        .route("/models/{model}", get(show))
+        .route("/models/{model}/compare", get(compare::show))
+}
+
+/// All models.
+async fn list(visitor: Visitor, State(app): State<App>) -> Answer<Response> {
+    let Json(models) = api::list(visitor.caller.clone(), State(app.clone())).await?;
+    let Json(deployments) = api::deployments(visitor.caller.clone(), State(app)).await?;
+    let shell = Shell::new(&visitor, Section::Models, "Models").live("/api/v1/events");
+    super::page(&ModelsPage::of(shell, models, deployments, now()))
+}
+
+/// What of a model.
+#[derive(Debug, Default, Deserialize)]
+struct Looked {
+    /// The metric that is charted.
+    #[serde(default)]
+    metric: String,
+    /// Versions before this one.
+    before: Option<Cursor>,
+}
+
+/// A model.
+async fn show(
+    visitor: Visitor,
+    State(app): State<App>,
+    Named(model): Named<String>,
+    Asked(looked): Asked<Looked>,
+) -> Answer<Response> {
+    let page = |limit: u64, before| Asked(Page { before, limit: Rows::try_from(limit).ok() });
+    let versions = page(VERSIONS, looked.before);
+    let (caller, name) = (visitor.caller.clone(), || Named(model.clone()));
+    let Json(versions) = api::versions(caller.clone(), State(app.clone()), name(), versions).await?;
+    let decisions = api::promotions(caller.clone(), State(app.clone()), name(), page(DECISIONS, None));
+    let Json(decisions) = decisions.await?;
+    let Json(deployments) = api::deployments(caller, State(app)).await?;
+    let serves = deployments.into_iter().filter(|row| row.model == model).collect();
+    let shell = Shell::new(&visitor, Section::Models, model.clone()).live("/api/v1/events");
+    super::page(&ModelPage::of(shell, model, versions, decisions.items, serves, &looked.metric, now()))
+}

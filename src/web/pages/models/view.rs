@@ -1,0 +1,258 @@
+//! What the pages of models show. PURE.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use serde_json::Value;
+
+use crate::ids::Micros;
+use crate::web::api::models::{DecisionView, DeploymentView, ModelView, VersionView};
+use crate::web::api::page::Listed;
+use crate::web::pages::chart::{Chart, Point, Scale};
+use crate::web::pages::line::short;
+use crate::web::pages::mark::Mark;
+use crate::web::pages::moment::Moment;
+use crate::web::pages::shell::{Section, Shell};
+use crate::words;
+
+/// All models.
+#[derive(Template)]
+#[template(path = "models.html")]
+pub struct ModelsPage {
+    shell: Shell,
+    models: Vec<ModelView>,
+    deployments: Vec<Serving>,
+}
+
+/// A server of a version.
+pub struct Serving {
+    model: String,
+    version: u64,
+    port: u16,
+    runner: String,
+    mark: Mark,
+    detail: String,
+    since: Moment,
+}
+
+impl Serving {
+    fn of(row: DeploymentView, now: Micros) -> Self {
+        Self {
+            mark: match row.status {
+                "live" => Mark { shape: "passed", word: "live" },
+                "starting" => Mark { shape: "running", word: "starting" },
+                "stopped" => Mark { shape: "cancelled", word: "stopped" },
+                _ => Mark { shape: "failed", word: "failed" },
+            },
+            model: row.model,
+            version: row.version,
+            port: row.port,
+            runner: row.runner,
+            detail: row.detail,
+            since: Moment::of(Micros(row.since), now),
+        }
+    }
+}
+
+impl ModelsPage {
+    /// The page of these.
+    pub fn of(shell: Shell, models: Vec<ModelView>, deployments: Vec<DeploymentView>, now: Micros) -> Self {
+        let deployments = deployments.into_iter().map(|row| Serving::of(row, now)).collect();
+        Self { shell, models, deployments }
+    }
+}
+
+/// One model.
+#[derive(Template)]
+#[template(path = "model.html")]
+pub struct ModelPage {
+    shell: Shell,
+    model: String,
+    serves: Vec<Serving>,
+    champion: Option<u64>,
+    metrics: Vec<String>,
+    metric: String,
+    chart: Option<Chart>,
+    columns: Vec<String>,
+    versions: Vec<Version>,
+    older: Option<u64>,
+    decisions: Vec<Decision>,
+    /// What is compared if nothing else is chosen: the champion, or the one before, and the newest.
+    pair: (u64, u64),
+}
+
+struct Version {
+    number: u64,
+    champion: bool,
+    verdict: Option<Mark>,
+    build: u64,
+    stage: String,
+    commit: String,
+    made: Moment,
+    values: Vec<String>,
+}
+
+struct Decision {
+    mark: Mark,
+    candidate: u64,
+    champion: Option<u64>,
+    actor: String,
+    build: Option<u64>,
+    at: Moment,
+    reason: String,
+    findings: Vec<Finding>,
+    notes: Vec<String>,
+}
+
+/// A number that a decision rests on.
+pub struct Finding {
+    /// How it came out.
+    pub outcome: String,
+    /// In a sentence.
+    pub sentence: String,
+    /// What it was for: `better_if`, `guardrail`.
+    pub role: String,
+}
+
+/// Metrics that a table has room for.
+const COLUMNS: usize = 4;
+
+impl ModelPage {
+    /// The page of these.
+    pub fn of(
+        shell: Shell,
+        model: String,
+        versions: Listed<VersionView>,
+        decisions: Vec<DecisionView>,
+        serves: Vec<DeploymentView>,
+        wanted: &str,
+        now: Micros,
+    ) -> Self {
+        let champion = versions.items.iter().find(|row| row.champion).map(|row| row.version);
+        let judged = judged(&decisions);
+        let metrics = metrics(&versions.items, &judged);
+        let metric = metrics.iter().find(|name| *name == wanted).or(metrics.first()).cloned().unwrap_or_default();
+        let columns: Vec<String> = metrics.iter().take(COLUMNS).cloned().collect();
+        // The newest decision about a version counts.
+        let verdicts: BTreeMap<u64, Mark> =
+            decisions.iter().rev().map(|row| (row.candidate, Mark::verdict(&row.verdict))).collect();
+        let newest = versions.items.first().map_or(1, |row| row.version);
+        let other = champion.filter(|champion| *champion != newest).unwrap_or(newest.saturating_sub(1).max(1));
+        let version = |row: &VersionView| Version {
+            number: row.version,
+            champion: row.champion,
+            verdict: verdicts.get(&row.version).copied(),
+            build: row.build,
+            stage: row.stage.clone(),
+            commit: short(row.lineage.commit.as_deref()),
+            made: Moment::of(Micros(row.made_at), now),
+            values: columns
+                .iter()
+                .map(|name| row.metrics.get(name).map_or("–".to_owned(), |value| words::number(*value)))
+                .collect(),
+        };
+        Self {
+            chart: chart(&model, &metric, &versions.items, &verdicts),
+            versions: versions.items.iter().map(version).collect(),
+            older: versions.next,
+            decisions: decisions.into_iter().map(|row| decision(row, now)).collect(),
+            serves: serves.into_iter().map(|row| Serving::of(row, now)).collect(),
+            pair: (other, newest),
+            champion,
+            metrics,
+            metric,
+            columns,
+            model,
+            shell,
+        }
+    }
+}
+
+/// The metrics that decisions were about, the newest first.
+fn judged(decisions: &[DecisionView]) -> Vec<String> {
+    let findings = decisions.iter().filter_map(|row| row.evidence.get("findings")?.as_array()).flatten();
+    findings.filter_map(|finding| Some(finding.get("metric")?.as_str()?.to_owned())).collect()
+}
+
+/// The names of metrics: those that decide come first, cells of confusion matrices and counts of rows last.
+fn metrics(versions: &[VersionView], judged: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = versions.iter().flat_map(|row| row.metrics.keys().cloned()).collect();
+    names.sort();
+    names.dedup();
+    let place = |name: &String| {
+        let first = judged.iter().position(|other| other == name).unwrap_or(usize::MAX);
+        let minor = name.starts_with("confusion.") || name.ends_with("rows");
+        (minor, first, name.clone())
+    };
+    names.sort_by_cached_key(place);
+    names
+}
+
+/// A metric over the versions, the oldest first; the line joins those that became champion.
+fn chart(model: &str, metric: &str, versions: &[VersionView], verdicts: &BTreeMap<u64, Mark>) -> Option<Chart> {
+    let known: Vec<(&VersionView, f64)> =
+        versions.iter().rev().filter_map(|row| Some((row, *row.metrics.get(metric)?))).collect();
+    let (first, last) = (known.first()?, known.last()?);
+    let point = |(row, value): &(&VersionView, f64)| {
+        let verdict = verdicts.get(&row.version).copied();
+        let promoted = row.champion || verdict.is_some_and(|mark| matches!(mark.word, "promoted" | "rolled back"));
+        let shape = if promoted { "passed" } else { verdict.map_or("waiting", |mark| mark.shape) };
+        let word = verdict.map_or("not judged", |mark| mark.word);
+        Point {
+            value: *value,
+            shape,
+            joined: promoted,
+            title: format!("version {}: {metric} {}, {word}", row.version, words::number(*value)),
+            link: format!("/models/{model}#v{}", row.version),
+        }
+    };
+    Some(Chart {
+        label: format!(
+            "{metric} of versions {} to {}, the newest {}; the table below has the numbers",
+            first.0.version,
+            last.0.version,
+            words::number(last.1)
+        ),
+        points: known.iter().map(point).collect(),
+        scale: Scale::Around,
+        number: short_number,
+        ends: (format!("version {}", first.0.version), format!("version {}", last.0.version)),
+    })
+}
+
+/// Without the zeros that say nothing.
+fn short_number(value: f64) -> String {
+    let rounded = (value * 1e6).round() / 1e6;
+    rounded.to_string()
+}
+
+fn decision(row: DecisionView, now: Micros) -> Decision {
+    let texts = |name: &str| {
+        let all = row.evidence.get(name).and_then(Value::as_array).into_iter().flatten();
+        all.filter_map(|text| text.as_str().map(str::to_owned)).collect()
+    };
+    Decision {
+        mark: Mark::verdict(&row.verdict),
+        candidate: row.candidate,
+        champion: row.champion,
+        actor: row.actor.clone(),
+        build: row.build,
+        at: Moment::of(Micros(row.at), now),
+        reason: row.evidence.get("reason").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        findings: findings(&row.evidence),
+        notes: texts("notes"),
+    }
+}
+
+/// What a judgement rests on.
+pub fn findings(evidence: &Value) -> Vec<Finding> {
+    let all = evidence.get("findings").and_then(Value::as_array).into_iter().flatten();
+    let text =
+        |finding: &Value, name: &str| finding.get(name).and_then(Value::as_str).unwrap_or_default().replace('_', " ");
+    all.map(|finding| Finding {
+        outcome: text(finding, "outcome"),
+        sentence: finding.get("sentence").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        role: text(finding, "role"),
+    })
+    .collect()
+}

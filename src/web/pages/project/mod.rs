@@ -1,0 +1,132 @@
+//! A project: its builds, what starts them, and a form that does.
+
+mod start;
+mod view;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::get;
+use serde::Deserialize;
+
+use super::shell::{Section, Shell};
+use super::visitor::Visitor;
+use crate::daemon::projects::Project;
+use crate::engine::now;
+use crate::ids::BuildId;
+use crate::pipeline;
+use crate::pipeline::types::Param;
+use crate::store::access::Scope;
+use crate::store::glance::{self, Glance, Wanted};
+use crate::store::{StoreError, Tx, builds, triggers};
+use crate::web::App;
+use crate::web::api::page::{Asked, Cursor, Named};
+use crate::web::problem::{Answer, Problem};
+use view::{PipelineForm, ProjectPage, Rows};
+
+/// Builds of a page.
+const ROWS: usize = 30;
+/// Builds that the chart and the rates are of.
+const CHARTED: usize = 60;
+/// Pipelines that have a form.
+const FORMS: usize = 8;
+/// Triggers that are shown.
+const HEARD: usize = 8;
+
+/// The routes of a project's pages.
+pub fn router() -> Router<App> {
+    Router::new()
+        .route("/projects/{project}", get(show))
+        .route("/projects/{project}/builds", axum::routing::post(start::start))
+}
+
+/// What is looked for. Empty fields of the form mean nothing.
+#[derive(Debug, Default, Deserialize)]
+pub struct Looked {
+    #[serde(default)]
+    branch: String,
+    #[serde(default)]
+    event: String,
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    text: String,
+    before: Option<Cursor>,
+    /// The trigger that the visitor has just made.
+    trigger: Option<Cursor>,
+}
+
+impl Looked {
+    fn wanted(&self, project: &str) -> Wanted {
+        let given = |text: &String| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+        Wanted {
+            project: project.to_owned(),
+            branch: given(&self.branch),
+            status: given(&self.status),
+            event: given(&self.event),
+            text: given(&self.text),
+        }
+    }
+}
+
+/// The project, if it is there and the visitor may do this with it.
+fn found(visitor: &Visitor, app: &App, scope: Scope, name: &str) -> Answer<Arc<Project>> {
+    visitor.caller.may_in(scope, name)?;
+    app.projects.get(name).ok_or_else(|| Problem::missing(format!("there is no project `{name}`")))
+}
+
+/// A project.
+async fn show(
+    visitor: Visitor,
+    State(app): State<App>,
+    Named(name): Named<String>,
+    Asked(looked): Asked<Looked>,
+) -> Answer<Response> {
+    let project = found(&visitor, &app, Scope::Read, &name)?;
+    let wanted = looked.wanted(&name);
+    let (before, trigger) = (looked.before.map(|id| BuildId(id.number())), looked.trigger.map(Cursor::number));
+    let asked = wanted.clone();
+    let rows = app.engine.store.read(move |db| read(db, &asked, before, trigger));
+    let rows = rows.await?;
+    let can_start = visitor.may_in(Scope::Trigger, &name) && project.problem.is_none();
+    let mut shell = Shell::new(&visitor, Section::Builds, name).live("/api/v1/events");
+    // A decision is no event of a build.
+    shell.every = rows.asked.as_ref().filter(|row| row.decision.is_none()).map(|_| 2);
+    super::page(&ProjectPage::of(shell, &project, &wanted, &rows, can_start, &app.public_url, now()))
+}
+
+fn read(db: &Tx, wanted: &Wanted, before: Option<BuildId>, trigger: Option<u64>) -> Result<Rows, StoreError> {
+    let newest = glance::newest(db, &wanted.project, CHARTED)?;
+    let heard = triggers::list(db, Some(&wanted.project), None, HEARD)?;
+    let heard = heard.into_iter().map(|row| Ok((triggers::builds(db, row.id)?, row)));
+    let asked = trigger.map(|id| triggers::get(db, id)).transpose()?;
+    let asked = asked.filter(|row| row.project == wanted.project);
+    Ok(Rows {
+        found: glance::find(db, wanted, before, ROWS)?,
+        is_first: before.is_none(),
+        forms: forms(db, &newest)?,
+        newest,
+        heard: heard.collect::<Result<_, StoreError>>()?,
+        started: asked.as_ref().map(|row| triggers::builds(db, row.id)).transpose()?.unwrap_or_default(),
+        asked,
+    })
+}
+
+/// The pipelines of the newest builds, with the parameters that they take.
+fn forms(db: &Tx, newest: &[Glance]) -> Result<Vec<PipelineForm>, StoreError> {
+    let mut forms: Vec<PipelineForm> = Vec::new();
+    for row in newest {
+        if forms.len() == FORMS || forms.iter().any(|form| form.pipeline == row.pipeline) {
+            continue;
+        }
+        let request = builds::get(db, row.id)?.request;
+        // What this version cannot read has no form.
+        let Ok(parsed) = pipeline::parse(&request.file, request.text.as_bytes()) else { continue };
+        let params: Vec<(String, Param)> = parsed.pipeline.params.into_iter().collect();
+        let branch = request.default_branch.or(request.branch).unwrap_or_else(|| "main".to_owned());
+        forms.push(PipelineForm { pipeline: row.pipeline.clone(), file: request.file, branch, params });
+    }
+    Ok(forms)
+}

@@ -1,0 +1,175 @@
+//! Tokens, secrets by name, and who did what.
+
+use askama::Template;
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+
+use super::form::Posted;
+use super::moment::Moment;
+use super::shell::{Section, Shell};
+use super::visitor::Visitor;
+use crate::engine::now;
+use crate::ids::Micros;
+use crate::store::access::Scope;
+use crate::web::App;
+use crate::web::api::page::{Asked, Body, Listed, Named, Page};
+use crate::web::api::secrets::{self, SecretView};
+use crate::web::api::tokens::{self, AuditView, TokenView, Wish};
+use crate::web::problem::Answer;
+
+/// The routes of the settings' pages.
+pub fn router() -> Router<App> {
+    Router::new()
+        .route("/settings", get(show))
+        .route("/settings/tokens", post(create))
+        .route("/settings/tokens/revoke", post(revoke))
+        .route("/audit", get(audit))
+}
+
+#[derive(Template)]
+#[template(path = "settings.html")]
+struct SettingsPage {
+    shell: Shell,
+    /// A token that was just made: it is shown this once.
+    made: Option<String>,
+    tokens: Vec<Token>,
+    secrets: Vec<Secret>,
+    version: &'static str,
+    public_url: String,
+}
+
+struct Token {
+    id: u64,
+    name: String,
+    scopes: String,
+    projects: String,
+    made: Moment,
+    made_by: String,
+    used: Option<Moment>,
+    expires: Option<Moment>,
+    state: &'static str,
+}
+
+struct Secret {
+    name: String,
+    project: String,
+    branches: String,
+    stages: String,
+    made_by: String,
+    made: Moment,
+}
+
+fn token(view: TokenView, now: Micros) -> Token {
+    let moment = |at: i64| Moment::of(Micros(at), now);
+    let over = view.expires_at.is_some_and(|at| at <= now.0);
+    Token {
+        id: view.id,
+        scopes: view.scopes.iter().map(|scope| format!("{scope:?}").to_lowercase()).collect::<Vec<_>>().join(", "),
+        projects: view.projects.map_or_else(|| "all".to_owned(), |projects| projects.join(", ")),
+        made: moment(view.made_at),
+        made_by: view.made_by,
+        used: view.used_at.map(moment),
+        expires: view.expires_at.filter(|_| over).map(moment),
+        state: if view.revoked_at.is_some() {
+            "revoked"
+        } else if over {
+            "expired"
+        } else {
+            "valid"
+        },
+        name: view.name,
+    }
+}
+
+fn secret(view: SecretView, now: Micros) -> Secret {
+    let all = |names: Vec<String>| if names.is_empty() { "all".to_owned() } else { names.join(", ") };
+    Secret {
+        name: view.name,
+        project: view.project.unwrap_or_else(|| "all projects".to_owned()),
+        branches: all(view.branches),
+        stages: all(view.stages),
+        made_by: view.made_by,
+        made: Moment::of(Micros(view.made_at), now),
+    }
+}
+
+async fn settings(visitor: &Visitor, app: App, made: Option<String>) -> Answer<Response> {
+    visitor.caller.may(Scope::Admin)?;
+    let caller = || visitor.caller.clone();
+    let Json(tokens) = tokens::list(caller(), State(app.clone())).await?;
+    let Json(mut found) = secrets::list(caller(), State(app.clone())).await?;
+    for name in app.projects.all().keys() {
+        let Json(own) = secrets::list_of_project(caller(), State(app.clone()), Named(name.clone())).await?;
+        found.extend(own.into_iter().filter(|secret| secret.project.is_some()));
+    }
+    let at = now();
+    super::page(&SettingsPage {
+        shell: Shell::new(visitor, Section::Settings, "Settings"),
+        made,
+        tokens: tokens.into_iter().map(|view| token(view, at)).collect(),
+        secrets: found.into_iter().map(|view| secret(view, at)).collect(),
+        version: env!("CARGO_PKG_VERSION"),
+        public_url: app.public_url.to_string(),
+    })
+}
+
+async fn show(visitor: Visitor, State(app): State<App>) -> Answer<Response> {
+    settings(&visitor, app, None).await
+}
+
+/// A new token, as the form has it.
+#[derive(Debug, Deserialize)]
+struct NewToken {
+    name: String,
+    scope: String,
+    #[serde(default)]
+    projects: String,
+    #[serde(default)]
+    days: String,
+}
+
+async fn create(State(app): State<App>, posted: Posted<NewToken>) -> Answer<Response> {
+    let form = posted.form;
+    let invalid = |what: &str| crate::web::problem::Problem::invalid(what.to_owned());
+    let scope =
+        serde_json::from_value(form.scope.clone().into()).map_err(|_| invalid("choose what the token may do"))?;
+    let projects: Vec<String> =
+        form.projects.split([',', ' ']).map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let days = form.days.trim();
+    let days = if days.is_empty() { None } else { Some(days.parse().map_err(|_| invalid("days are a whole number"))?) };
+    let projects = (!projects.is_empty()).then_some(projects);
+    let wish = Wish { name: form.name.trim().to_owned(), scopes: vec![scope], projects, days };
+    let caller = posted.visitor.caller.clone();
+    let (_, Json(made)) = tokens::create(caller, State(app.clone()), Body(wish)).await?;
+    settings(&posted.visitor, app, Some(made.token)).await
+}
+
+/// Which token.
+#[derive(Debug, Deserialize)]
+struct Which {
+    token: u64,
+}
+
+async fn revoke(State(app): State<App>, posted: Posted<Which>) -> Answer<Response> {
+    tokens::revoke(posted.visitor.caller, State(app), Named(posted.form.token)).await?;
+    Ok(Redirect::to("/settings").into_response())
+}
+
+#[derive(Template)]
+#[template(path = "audit.html")]
+struct AuditPage {
+    shell: Shell,
+    rows: Vec<(Moment, AuditView)>,
+    next: Option<u64>,
+}
+
+async fn audit(visitor: Visitor, State(app): State<App>, asked: Asked<Page>) -> Answer<Response> {
+    let Json(Listed { items, next }) = tokens::audit(visitor.caller.clone(), State(app), asked).await?;
+    let at = now();
+    let rows = items.into_iter().map(|row| (Moment::of(Micros(row.at), at), row)).collect();
+    super::page(&AuditPage { shell: Shell::new(&visitor, Section::Settings, "Audit"), rows, next })
+}
