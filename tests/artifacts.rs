@@ -9,8 +9,47 @@ use futures_util::TryStreamExt;
 use orchestrator::artifact::manifest::{Digest, Manifest};
 use orchestrator::artifact::{ArtifactError, ArtifactSettings, ArtifactStore, Caps, Environment, Names, Sweep, tar_of};
 
-use super::harness::Place;
+use super::harness::{Place, ended, eventually};
 use super::s3::{KEY, SECRET, Server, files};
+use super::served::Site;
+
+/// The daemon keeps artifacts where its configuration says; other commands on its data folder find them there.
+fn kept_where_configured(url: &str, more: &str, keys: &[(&str, &str)]) -> Site {
+    let pipeline =
+        "name: demo\non: { push: {} }\nstages: { make: { run: 'echo made > made.txt', outputs: [made.txt] } }\n";
+    let site = Site::new(pipeline, "");
+    site.configure(&format!("poll = \"watch\"\n[artifacts]\nurl = {url:?}\n{more}"));
+    let daemon = site.serve_with(keys);
+    eventually("it is built", || daemon.counts().get("passed") == Some(&1));
+    drop(daemon);
+    assert!(files(&site.place.data().join("artifacts")).is_empty(), "nothing is in the data folder");
+    let mut get = site.place.command(&["artifacts", "get", "1", "make", "-o", "got"]);
+    let got = ended(get.envs(keys.iter().copied()).output().unwrap());
+    assert_eq!(got.code, 0, "{}", got.err);
+    assert_eq!(fs::read_to_string(site.place.project().join("got/made.txt")).unwrap(), "made\n");
+    site
+}
+
+#[test]
+fn the_daemon_keeps_artifacts_in_a_folder_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = kept_where_configured(folder.path().to_str().unwrap(), "", &[]);
+    assert!(!files(folder.path()).is_empty());
+    site.configure("poll = \"watch\"\n[artifacts]\nurl = \"/somewhere/else\"\n");
+    let refused = site.try_serve().map(drop).unwrap_err();
+    assert!(refused.contains("keeps its artifacts in") && refused.contains("/somewhere/else"), "{refused}");
+}
+
+#[test]
+fn the_daemon_keeps_artifacts_in_a_bucket() {
+    let server = Server::start();
+    let address = server.address("team");
+    let (url, endpoint) = address.split_once("?endpoint=").unwrap();
+    let endpoint = endpoint.split('&').next().unwrap().replace("%3A", ":").replace("%2F", "/");
+    let keys = [("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET)];
+    kept_where_configured(url, &format!("endpoint = {endpoint:?}\nregion = \"us-east-1\"\n"), &keys);
+    assert!(!files(&server.objects("team")).is_empty());
+}
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 

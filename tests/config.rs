@@ -142,3 +142,20 @@ fn a_local_repository_is_looked_into() {
     assert!(good.out.contains("✓ pipeline pipeline.yaml: valid, 1 stages"), "{}", good.out);
     assert!(good.out.contains("webhooks for this project are refused"), "{}", good.out);
 }
+
+#[test]
+fn what_is_added_comes_behind_every_comment() {
+    let place = Place::new();
+    place.expect(0, &["config", "init"]);
+    let file = place.project().join("orchestrator.toml");
+    let before = fs::read_to_string(&file).unwrap();
+    place.expect(0, &["project", "add", "one", "--repository", "https://github.com/me/one"]);
+    let after = fs::read_to_string(&file).unwrap();
+    assert!(after.starts_with(&before), "nothing above it moved:\n{after}");
+    assert!(after[before.len()..].starts_with("\n[projects.one]\n"), "{after}");
+    // What stands commented out below a table is still that table's.
+    let uncommented = after.replace("# mode = \"token\"", "mode = \"token\"");
+    assert_ne!(uncommented, after);
+    fs::write(&file, uncommented).unwrap();
+    place.expect(0, &["config", "check"]);
+}

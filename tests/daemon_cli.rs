@@ -425,3 +425,36 @@ fn a_backup_that_is_made_under_load_is_whole() {
     );
     assert!(!served.place.outside("cut/orchestrator.db").exists());
 }
+
+#[test]
+fn what_works_here_alone_says_so_when_a_server_is_meant() {
+    let place = Place::with("stages: { say: { run: 'echo said' } }\n");
+    place.expect(0, &["run"]);
+    let with_server = |arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        command.env("ORCHESTRATOR_SERVER", "http://127.0.0.1:9");
+        ended(command.output().unwrap())
+    };
+    for changes in
+        [&["promote", "m", "1"][..], &["rollback", "m"], &["deployments", "stop", "m"], &["gc"], &["backup", "b.tar"]]
+    {
+        let refused = with_server(changes);
+        assert_eq!(refused.code, 2, "{changes:?} {}", refused.err);
+        assert!(refused.err.contains("changes this machine's data folder alone"), "{changes:?} {}", refused.err);
+    }
+    for reads in [&["models"][..], &["deployments"], &["artifacts", "list", "1"]] {
+        let told = with_server(reads);
+        assert_eq!(told.code, 0, "{reads:?} {}", told.err);
+        assert!(told.err.contains("this is of this machine's data folder"), "{reads:?} {}", told.err);
+    }
+    let run = with_server(&["run"]);
+    assert_eq!((run.code, run.err.contains("ORCHESTRATOR_SERVER")), (0, false), "{}", run.err);
+    let data = place.data();
+    let meant = with_server(&["--data-dir", data.to_str().unwrap(), "gc", "--dry-run"]);
+    assert_eq!(meant.code, 0, "{}", meant.err);
+    for flag in ["run", "schema", "models", "gc"] {
+        let refused = place.run(&["--server", "http://127.0.0.1:9", flag]);
+        assert_eq!(refused.code, 2, "{flag}");
+        assert!(refused.err.contains("leave --server away"), "{flag} {}", refused.err);
+    }
+}

@@ -58,8 +58,7 @@ impl GitHubModel {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                let service = app.into_make_service();
-                let _ = serve(listener, service).await;
+                let _ = axum::serve(listener, app).await;
             });
         });
         model
@@ -104,25 +103,6 @@ impl GitHubModel {
         let mut held = self.held.lock().unwrap();
         let id = held.comments.len() + 1;
         held.comments.push(json!({ "id": id, "body": text }));
-    }
-}
-
-async fn serve(
-    listener: tokio::net::TcpListener,
-    mut service: axum::routing::IntoMakeService<Router>,
-) -> std::io::Result<()> {
-    use tower_service::Service;
-    loop {
-        let (stream, peer) = listener.accept().await?;
-        let app = service.call(peer).await.unwrap();
-        tokio::spawn(async move {
-            let answer = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                app.clone().call(request.map(axum::body::Body::new))
-            });
-            let stream = hyper_util::rt::TokioIo::new(stream);
-            let builder = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
-            let _ = builder.http1_only().serve_connection(stream, answer).await;
-        });
     }
 }
 

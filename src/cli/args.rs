@@ -27,7 +27,7 @@ pub struct Cli {
     /// Where history, logs, artifacts and models are kept [default: $XDG_DATA_HOME/orchestrator]
     #[arg(long, global = true, value_name = "DIR", env = "ORCHESTRATOR_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Ask this daemon instead of the data folder; `login` keeps a token for it
+    /// Ask this daemon instead of the data folder (builds, show, logs, cancel, retry, trigger, queue, ...); `login` keeps a token
     #[arg(long, global = true, value_name = "URL", env = "ORCHESTRATOR_SERVER")]
     pub server: Option<String>,
     /// Tell what the program itself does (-vv: more)

@@ -128,6 +128,18 @@ mod tests {
     }
 
     #[test]
+    fn tables_with_odd_names_and_columns_that_name_the_row() {
+        let rows: String = (0..20).map(|n| format!("{},c{n},{},{}\n", 1000 + n * 7, n % 5, n % 2)).collect();
+        let text = format!("customer_id,name,visits,churned\n{rows}");
+        let made = made(&[("a my dätä.CSV", &text), ("zz.csv", &text)]);
+        assert!(made.contains("data: \"a my dätä.CSV\"\n"), "{made}");
+        assert!(made.contains("# there is also: \"zz.csv\""), "{made}");
+        assert!(made.contains("drop: [\"customer_id\", \"name\"]"), "{made}");
+        let only = look(&folder(&[("d.tsv", "a\tb\n")]).path()).expect("a folder");
+        assert!(only.summary().contains("`d.tsv`") && only.data.is_none(), "{}", only.summary());
+    }
+
+    #[test]
     fn an_empty_folder() {
         insta::assert_snapshot!(made(&[]));
     }

@@ -39,16 +39,17 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, FromArgMatches};
 
-use args::{Cli, Command};
-use place::Place;
+use args::{Cli, Command, DeploymentsArgs, DeploymentsCommand};
+use place::{Here, Place};
 
 /// Runs the program with these arguments (its own name first) and gives its exit code ([`exit`]).
 pub fn main(arguments: Vec<OsString>) -> i32 {
     let parsed = Cli::command().try_get_matches_from(arguments).and_then(|matches| {
-        let by_flag = matches.value_source("server") == Some(clap::parser::ValueSource::CommandLine);
-        Cli::from_arg_matches(&matches).map(|cli| (cli, by_flag))
+        let given = |name: &str| matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
+        let given = Given { server: given("server"), folder: given("data_dir") };
+        Cli::from_arg_matches(&matches).map(|cli| (cli, given))
     });
-    let (cli, by_flag) = match parsed {
+    let (cli, given) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => {
             // Nothing can be done if the terminal is gone.
@@ -69,7 +70,7 @@ pub fn main(arguments: Vec<OsString>) -> i32 {
             return exit::FAILED;
         }
     };
-    let code = runtime.block_on(dispatch(cli, by_flag)).unwrap_or_else(|error| {
+    let code = runtime.block_on(dispatch(cli, given)).unwrap_or_else(|error| {
         text::error(&format!("{error:#}"));
         exit::of_error(&error)
     });
@@ -91,11 +92,20 @@ fn start_tracing(verbose: u8) {
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }
 
-async fn dispatch(cli: Cli, by_flag: bool) -> anyhow::Result<i32> {
-    let server = cli.server.filter(|server| !server.is_empty()).map(|server| place::Named { server, by_flag });
+/// What stands on the command line, not in the environment.
+#[derive(Debug, Clone, Copy)]
+struct Given {
+    server: bool,
+    folder: bool,
+}
+
+async fn dispatch(cli: Cli, given: Given) -> anyhow::Result<i32> {
+    let named = |server| place::Named { server, by_flag: given.server };
+    let server = cli.server.filter(|server| !server.is_empty()).map(named);
     let data = cli.data_dir.as_deref();
     let place = || Place::choose(data, server.as_ref());
-    let here = || place::here_only(server.as_ref()).map(|()| data);
+    let here =
+        |command: &str, kind: Here| place::here_only(server.as_ref(), command, kind, given.folder).map(|()| data);
     match cli.command {
         Command::Builds(args) => builds::list(place()?, args).await,
         Command::Show(args) => builds::show(place()?, args).await,
@@ -110,29 +120,57 @@ async fn dispatch(cli: Cli, by_flag: bool) -> anyhow::Result<i32> {
         Command::Secrets(args) => secrets::run(place()?, args).await,
         Command::Events(args) => events::run(place()?, args).await,
         Command::Login(args) => login::run(args).await,
-        Command::Run(args) => run::run(here()?, args).await,
-        Command::Validate(args) => validate::run(&args.files, args.json),
-        Command::Plan(args) => plan::run(here()?, args).await,
-        Command::Schema => schema::run(),
-        Command::Init(args) => init::run(&args.folder, args.force, args.stdout),
+        Command::Run(args) => run::run(here("run", Here::ByNature)?, args).await,
+        Command::Validate(args) => {
+            here("validate", Here::ByNature)?;
+            validate::run(&args.files, args.json)
+        }
+        Command::Plan(args) => plan::run(here("plan", Here::ByNature)?, args).await,
+        Command::Schema => {
+            here("schema", Here::ByNature)?;
+            schema::run()
+        }
+        Command::Init(args) => {
+            here("init", Here::ByNature)?;
+            init::run(&args.folder, args.force, args.stdout)
+        }
         Command::Retry(args) => run::retry(place()?, args).await,
-        Command::Artifacts(args) => artifacts::run(here()?, args).await,
-        Command::Models(args) => models::list(here()?, args).await,
-        Command::Promote(args) => models::promote(here()?, args).await,
-        Command::Rollback(args) => models::rollback(here()?, args).await,
-        Command::Deployments(args) => models::deployments(here()?, args).await,
-        Command::Loadtest(args) => loadtest::run(args).await,
-        Command::Gc(args) => gc::run(here()?, args).await,
-        Command::Backup(args) => backup::backup(here()?, args).await,
-        Command::Restore(args) => backup::restore(here()?, &args),
-        Command::Doctor(args) => doctor::run(here()?, args).await,
-        Command::Serve(args) => serve::run(here()?, args, cli.verbose).await,
-        Command::Config(args) => config::run(&args),
-        Command::Project(args) => project::run(&args).await,
+        Command::Artifacts(args) => artifacts::run(here("artifacts", Here::Reads)?, args).await,
+        Command::Models(args) => models::list(here("models", Here::Reads)?, args).await,
+        Command::Promote(args) => models::promote(here("promote", Here::Changes)?, args).await,
+        Command::Rollback(args) => models::rollback(here("rollback", Here::Changes)?, args).await,
+        Command::Deployments(args) => models::deployments(here("deployments", deployments(&args))?, args).await,
+        Command::Loadtest(args) => {
+            here("loadtest", Here::ByNature)?;
+            loadtest::run(args).await
+        }
+        Command::Gc(args) => gc::run(here("gc", Here::Changes)?, args).await,
+        Command::Backup(args) => backup::backup(here("backup", Here::Changes)?, args).await,
+        Command::Restore(args) => backup::restore(here("restore", Here::Changes)?, &args),
+        Command::Doctor(args) => doctor::run(here("doctor", Here::Reads)?, args).await,
+        Command::Serve(args) => serve::run(here("serve", Here::ByNature)?, args, cli.verbose).await,
+        Command::Config(args) => {
+            here("config", Here::ByNature)?;
+            config::run(&args)
+        }
+        Command::Project(args) => {
+            here("project", Here::ByNature)?;
+            project::run(&args).await
+        }
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "orchestrator", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "orchestrator", &mut script);
+            // A reader that has seen enough is no error.
+            anstream::print!("{}", String::from_utf8_lossy(&script));
             Ok(exit::PASSED)
         }
         Command::ServeModel(args) => serve_model::run(args).await,
+    }
+}
+
+fn deployments(args: &DeploymentsArgs) -> Here {
+    match args.command {
+        None | Some(DeploymentsCommand::Logs { .. }) => Here::Reads,
+        Some(DeploymentsCommand::Stop { .. } | DeploymentsCommand::Restore { .. }) => Here::Changes,
     }
 }

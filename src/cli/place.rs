@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::exit::Usage;
-use super::login;
+use super::{login, text};
 use crate::client::{Client, ClientError};
 
 /// Where.
@@ -64,17 +64,41 @@ pub fn connect(server: &str) -> anyhow::Result<Client> {
     Ok(Client::new(server, token.as_deref())?)
 }
 
-/// Commands that work here alone take no `--server`; what the environment says is not meant for them.
+/// Why a command works on this machine alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Here {
+    /// It is about this machine: nobody would take it for a question to a server.
+    ByNature,
+    /// It reads this machine's data folder, and a server has the like.
+    Reads,
+    /// It changes this machine's data folder, and a server has the like.
+    Changes,
+}
+
+/// Commands that work here alone take no `--server`. If the environment names a server, whoever reads is told what is read, and
+/// whoever changes something has to say that it is meant (`chosen`: the data folder was named on the command line).
 ///
 /// # Errors
 /// [`Usage`].
-pub fn here_only(server: Option<&Named>) -> Result<(), Usage> {
-    match server {
-        Some(named) if named.by_flag => {
-            Err(Usage("this command works on this machine alone: leave --server away".to_owned()))
-        }
-        Some(_) | None => Ok(()),
+pub fn here_only(server: Option<&Named>, command: &str, here: Here, chosen: bool) -> Result<(), Usage> {
+    let Some(named) = server else { return Ok(()) };
+    if named.by_flag {
+        return Err(Usage(format!("`{command}` works on this machine alone: leave --server away")));
     }
+    match here {
+        Here::ByNature => {}
+        Here::Reads | Here::Changes if chosen => {}
+        Here::Reads => text::remark(&format!(
+            "ORCHESTRATOR_SERVER is set, but `{command}` asks no server: this is of this machine's data folder"
+        )),
+        Here::Changes => {
+            return Err(Usage(format!(
+                "ORCHESTRATOR_SERVER is set, but `{command}` changes this machine's data folder alone; unset it, or name the \
+                 folder by --data-dir"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The number of a key by which a request is known again, should it be sent twice.

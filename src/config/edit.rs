@@ -60,6 +60,9 @@ pub fn add_project(
     variables: &BTreeMap<String, String>,
 ) -> Result<Loaded, EditError> {
     edit(file, variables, |document| {
+        // Comments at the file's end belong to the table above them: what is new comes behind them.
+        let above = document.trailing().as_str().unwrap_or_default().to_owned();
+        document.set_trailing("");
         let root = document.as_table_mut();
         let projects = root.entry("projects").or_insert_with(|| {
             let mut table = Table::new();
@@ -71,6 +74,8 @@ pub fn add_project(
             return Err(EditError::Exists(name.to_owned()));
         }
         let mut project = Table::new();
+        let gap = if above.ends_with("\n\n") { "" } else { "\n" };
+        project.decor_mut().set_prefix(format!("{above}{gap}"));
         for (key, value) in keys {
             project.insert(key, Item::Value(value.clone()));
         }

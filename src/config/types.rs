@@ -269,6 +269,22 @@ pub struct Artifacts {
     pub region: Option<String>,
 }
 
+impl Artifacts {
+    /// All of it in one address.
+    pub fn address(&self) -> Option<String> {
+        let url = self.url.clone()?;
+        let mut more = url::form_urlencoded::Serializer::new(String::new());
+        for (name, value) in [("endpoint", &self.endpoint), ("region", &self.region)] {
+            if let Some(value) = value {
+                more.append_pair(name, value);
+            }
+        }
+        let more = more.finish();
+        let joint = if url.contains('?') { '&' } else { '?' };
+        Some(if more.is_empty() { url } else { format!("{url}{joint}{more}") })
+    }
+}
+
 /// `[retention]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {

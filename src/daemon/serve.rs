@@ -29,7 +29,7 @@ use crate::config::{Loaded, load};
 use crate::engine::lock::NamedLock;
 use crate::engine::paths::Paths;
 use crate::engine::slots::Slots;
-use crate::engine::{Engine, deployments, gc, notice, now, pack};
+use crate::engine::{Engine, Outside, deployments, gc, notice, now, pack};
 use crate::listen;
 use crate::listen::tls::Acceptor;
 use crate::store::access::{self, NewToken, Scope};
@@ -88,7 +88,8 @@ impl Daemon {
             None => None,
         };
         let metrics_address = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
-        let engine = Engine::open_with(paths, docker_host).await?;
+        let artifacts = config.artifacts.address();
+        let engine = Engine::open_with(paths, Outside { docker_host, artifacts }).await?;
         recover(&engine).await?;
         let first_token = first_token(&engine, &config).await?;
 
@@ -298,11 +299,6 @@ fn not_yet(config: &Config) -> anyhow::Result<()> {
         AuthMode::Oidc { .. } | AuthMode::GitHub(_) => {
             anyhow::bail!("auth.mode: this version lets people in by tokens only; set it to \"token\"");
         }
-    }
-    if config.artifacts.url.is_some() {
-        anyhow::bail!(
-            "artifacts: this version takes the bucket from ORCHESTRATOR_ARTIFACTS; set that, and remove the key"
-        );
     }
     Ok(())
 }

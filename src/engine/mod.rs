@@ -103,6 +103,15 @@ impl EngineError {
     }
 }
 
+/// What is configured of the world outside the data folder.
+#[derive(Debug, Clone, Default)]
+pub struct Outside {
+    /// The address of the container engine: `unix:///path` or `tcp://host:port`.
+    pub docker_host: Option<String>,
+    /// Where artifacts are kept: an absolute folder, or `s3://bucket/prefix?endpoint=...`.
+    pub artifacts: Option<String>,
+}
+
 /// All that builds share.
 pub struct Engine {
     /// Where everything lies.
@@ -125,21 +134,21 @@ impl Engine {
     /// # Errors
     /// If the folder, the database or the artifact store cannot be opened.
     pub async fn open(paths: Paths) -> Result<Arc<Self>, EngineError> {
-        Self::open_with(paths, None).await
+        Self::open_with(paths, Outside::default()).await
     }
 
-    /// As [`Engine::open`], with the address of the container engine: `unix:///path` or `tcp://host:port`.
+    /// As [`Engine::open`], with what was configured of the world outside.
     ///
     /// # Errors
     /// As [`Engine::open`].
-    pub async fn open_with(paths: Paths, docker_host: Option<String>) -> Result<Arc<Self>, EngineError> {
+    pub async fn open_with(paths: Paths, outside: Outside) -> Result<Arc<Self>, EngineError> {
         paths.create()?;
         let metrics = Arc::new(Metrics::default());
         let commits = metrics.commits();
         let measure = move |took: std::time::Duration| commits.observe(took.as_secs_f64());
         let store = Arc::new(Store::open_measured(&paths.database(), measure)?);
-        let artifacts = storage::open(&paths, &store).await?;
-        let runners = Runners::new(&paths, &store.instance, docker_host)?;
+        let artifacts = storage::open(&paths, &store, outside.artifacts).await?;
+        let runners = Runners::new(&paths, &store.instance, outside.docker_host)?;
         Ok(Arc::new(Self { paths, store, artifacts, runners, packer: pack::Packer::default(), metrics }))
     }
 }

@@ -2,6 +2,7 @@
 //! told again finds the same files.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::EngineError;
@@ -9,7 +10,7 @@ use super::paths::Paths;
 use crate::artifact::{ArtifactError, ArtifactSettings, ArtifactStore, Environment};
 use crate::store::{Store, StoreError, builds, settings};
 
-/// Names a bucket for a new data folder: `s3://bucket/prefix?endpoint=http://host:9000`.
+/// Names a place for a new data folder: `s3://bucket/prefix?endpoint=http://host:9000`, or an absolute folder.
 pub const VARIABLE: &str = "ORCHESTRATOR_ARTIFACTS";
 /// Under what it is stored.
 const SETTING: &str = "artifacts";
@@ -19,17 +20,24 @@ const HERE: &str = "folder";
 /// Opens the artifact store of a data folder.
 ///
 /// # Errors
-/// If the store cannot be used, or [`VARIABLE`] names another one than this data folder has.
-pub async fn open(paths: &Paths, store: &Arc<Store>) -> Result<Arc<ArtifactStore>, EngineError> {
-    let asked = std::env::var(VARIABLE).ok().filter(|value| !value.is_empty());
+/// If the store cannot be used, or [`VARIABLE`] or the configuration names another one than this data folder has.
+pub async fn open(
+    paths: &Paths,
+    store: &Arc<Store>,
+    configured: Option<String>,
+) -> Result<Arc<ArtifactStore>, EngineError> {
+    let asked = std::env::var(VARIABLE).ok().filter(|value| !value.is_empty()).or(configured);
     let settled = settled(store, asked.as_deref()).await?;
     let now = asked.as_deref().or(settled.as_deref()).unwrap_or(HERE);
     if let Some(settled) = &settled {
         check(paths, settled, now)?;
     }
-    let url = (now != HERE).then(|| now.to_owned());
-    let settings =
-        ArtifactSettings { url, instance: store.instance.clone(), folder: paths.artifacts(), environment: variables() };
+    let instance = store.instance.clone();
+    // Folders are not shared either: whoever clears up in one would take the other's files.
+    let elsewhere = now.starts_with('/').then(|| PathBuf::from(now).join(&instance));
+    let url = (now != HERE && elsewhere.is_none()).then(|| now.to_owned());
+    let folder = elsewhere.unwrap_or_else(|| paths.artifacts());
+    let settings = ArtifactSettings { url, instance, folder, environment: variables() };
     let wrong = |error: ArtifactError| EngineError::Artifact(error.to_string());
     let opened = ArtifactStore::open(&settings).map_err(wrong)?;
     if settled.is_none() {
@@ -54,7 +62,7 @@ fn check(paths: &Paths, settled: &str, now: &str) -> Result<(), EngineError> {
     }
     let place = if settled == HERE { "the folder itself" } else { settled };
     Err(EngineError::Artifact(format!(
-        "{} keeps its artifacts in {place}, and {VARIABLE} says {now}; unset it, or use another data folder (--data-dir)",
+        "{} keeps its artifacts in {place}, and {VARIABLE} or `artifacts.url` says {now}; take that away, or use another data folder",
         paths.root().display()
     )))
 }

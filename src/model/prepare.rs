@@ -138,7 +138,14 @@ fn feature(
             note(format!("`{name}` is left out: it has too many different values, or long texts"));
             return Ok(None);
         }
-        Values::Numbers(numbers) => number(column, numbers, rows, wants)?,
+        Values::Numbers(numbers) => {
+            if is_different_everywhere(numbers) {
+                note(format!(
+                    "`{name}` is another whole number in every row: if it only names the row, list it under `drop`"
+                ));
+            }
+            number(column, numbers, rows, wants)?
+        }
         Values::Words { words, .. } => {
             let made = category(column, rows, wants)?;
             if made.is_none() && words.len() > MOST_CATEGORIES {
@@ -166,6 +173,19 @@ fn feature(
         }
     }
     Ok(made)
+}
+
+/// Rows from which on it is no accident.
+const MANY_ROWS: usize = 50;
+
+/// Whole numbers of which none comes twice.
+fn is_different_everywhere(numbers: &[f64]) -> bool {
+    if numbers.len() < MANY_ROWS || numbers.iter().any(|number| number.fract() != 0.0) {
+        return false;
+    }
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.windows(2).all(|pair| pair[0] < pair[1])
 }
 
 fn all_missing(column: &Column) -> TrainError {
@@ -267,7 +287,13 @@ mod tests {
     fn a_category_of_too_many_values_is_left_out() {
         let rows: String = (0..60).map(|row| format!("w{row},{row},{}\n", row % 2)).collect();
         let (prepared, notes) = prepare_text(&format!("w,a,y\n{rows}"), &[], WANTS);
-        assert_eq!(notes, ["`w` is left out: it has 60 different values, more than 50"]);
+        assert_eq!(
+            notes,
+            [
+                "`w` is left out: it has 60 different values, more than 50",
+                "`a` is another whole number in every row: if it only names the row, list it under `drop`",
+            ]
+        );
         assert_eq!(prepared.expect("prepared").ignored, ["w"]);
     }
 

@@ -321,6 +321,9 @@ fn commit(connection: &mut Connection, batch: Vec<Job>, replies: &mut Vec<Reply>
 }
 
 #[cfg(test)]
+mod migration_tests;
+
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 

@@ -133,13 +133,31 @@ pub(super) fn linfa(out: &mut String, found: &Found, table: &Table) {
     line(out, "  train:\n    train:");
     line(out, &format!("      model: {}", found.name));
     line(out, "      linfa:                        # the built-in trainer: no script, no Python");
-    line(out, &format!("        data: {}", table.path));
+    let path = if super::look::is_plain_path(&table.path) { table.path.clone() } else { quoted(&table.path) };
+    line(out, &format!("        data: {path}"));
+    if !table.others.is_empty() {
+        let others: Vec<String> = table.others.iter().take(5).map(|other| quoted(other)).collect();
+        line(out, &format!("        # there is also: {}", others.join(", ")));
+    }
     line(out, &format!("        # columns: {}{more}", columns.join(", ")));
     line(out, &format!("        target: {target}   # change this if another column is to be predicted"));
     line(out, &format!("        task: {task}"));
     line(out, &format!("        algorithm: {algorithm}"));
     line(out, "        holdout: 0.2");
-    line(out, "        drop: []                    # columns that would give the answer away, like names and ids");
+    let names: Vec<String> = table.names.iter().map(|name| quoted(name)).collect();
+    match names.is_empty() {
+        true => line(
+            out,
+            "        drop: []                    # columns that would give the answer away, like names and ids",
+        ),
+        false => line(
+            out,
+            &format!(
+                "        drop: [{}]   # different in every row: they name it, and teach nothing",
+                names.join(", ")
+            ),
+        ),
+    }
 }
 
 pub(super) fn tests(out: &mut String, found: &Found, trains: bool, built_in: bool) {
@@ -155,12 +173,12 @@ pub(super) fn tests(out: &mut String, found: &Found, trains: bool, built_in: boo
     line(out, "        #   expect: { status: 200, json: { \"$.prediction\": { type: number } } }");
     line(out, "\n  loadtest:\n    needs: [test-api]\n    loadtest:");
     if found.locustfile {
-        line(out, "      locust: { file: locustfile.py, users: 20, spawn_rate: 5 }");
+        line(out, "      locust: { file: locustfile.py, users: 4, spawn_rate: 4 }");
     } else {
         line(out, &format!("      scenario: [{{ request: GET {health} }}]   # better: the requests of your users"));
-        line(out, "      users: 20");
+        line(out, "      users: 4");
     }
-    line(out, "      duration: 30s");
+    line(out, "      duration: 5s");
     line(out, "      thresholds: { failure_rate: \"< 1%\", p95: \"< 500ms\" }");
 }
 

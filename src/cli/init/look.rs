@@ -21,6 +21,8 @@ pub(super) struct Found {
     pub(super) train: Option<Script>,
     pub(super) app: Option<App>,
     pub(super) data: Option<Table>,
+    /// Files that look like data and cannot be read as such.
+    pub(super) unread: Vec<String>,
 }
 
 /// A training script, with the files that it seems to write.
@@ -48,6 +50,10 @@ pub(super) struct Table {
     pub(super) columns: Vec<String>,
     /// The last column holds a handful of different values.
     pub(super) classes: bool,
+    /// Columns that only name the row.
+    pub(super) names: Vec<String>,
+    /// Other tables that were there, too.
+    pub(super) others: Vec<String>,
 }
 
 impl Found {
@@ -71,7 +77,9 @@ impl Found {
         if let Some(table) = &self.data {
             add(true, &table.path);
         }
-        if parts.is_empty() {
+        if let (Some(unread), true) = (self.unread.first(), parts.is_empty()) {
+            format!("found `{unread}`, but the built-in trainer reads CSV and Parquet alone, so it is only an outline")
+        } else if parts.is_empty() {
             "nothing known found, so it is only an outline".to_owned()
         } else {
             format!("found {}", parts.join(", "))
@@ -107,6 +115,7 @@ pub(super) fn look(dir: &Path) -> anyhow::Result<Found> {
             .into_iter()
             .find_map(|path| app(&full, path)),
         data: table(&full),
+        unread: tables(&full, "", &["tsv", "xlsx", "xls", "json", "jsonl", "feather"]),
     })
 }
 
@@ -160,20 +169,38 @@ pub(super) fn app(root: &Path, path: &str) -> Option<App> {
     Some(App { target: format!("{module}:{variable}"), health: health.unwrap_or("/openapi.json").to_owned() })
 }
 
+/// Rows of a table that are looked at, and how many there must be before anything is made of their values.
+const ROWS: usize = 2000;
+const FEW_ROWS: usize = 10;
+
+/// Files of a folder with one of these endings, in upper or lower case, by name.
+fn tables(root: &Path, folder: &str, endings: &[&str]) -> Vec<String> {
+    let entries = std::fs::read_dir(root.join(folder)).into_iter().flatten().filter_map(Result::ok);
+    let wanted = |name: &String| {
+        let ending = Path::new(name).extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        endings.iter().any(|wanted| ending.eq_ignore_ascii_case(wanted)) && is_path(name)
+    };
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| wanted(name) && name != "predictions.csv")
+        .take(1000)
+        .map(|name| if folder.is_empty() { name } else { format!("{folder}/{name}") })
+        .collect();
+    names.sort();
+    names
+}
+
+/// A name that can stand in quotes: spaces and letters of any language, nothing that steers a terminal.
+fn is_path(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 200 && !text.starts_with(['.', '-']) && !text.chars().any(char::is_control)
+}
+
 /// The first CSV file of the folder or of `data/`, by name.
 pub(super) fn table(root: &Path) -> Option<Table> {
-    let files = |folder: &str| {
-        let entries = std::fs::read_dir(root.join(folder)).into_iter().flatten().filter_map(Result::ok);
-        let mut names: Vec<String> = entries
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| name.ends_with(".csv") && is_plain_path(name) && name != "predictions.csv")
-            .take(1000)
-            .collect();
-        names.sort();
-        names
-    };
-    let path =
-        files("").into_iter().next().or_else(|| files("data").into_iter().next().map(|name| format!("data/{name}")))?;
+    let mut all = tables(root, "", &["csv"]);
+    all.extend(tables(root, "data", &["csv"]));
+    let path = all.first()?.clone();
     let text = beginning(root, &path)?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
     let columns: Vec<String> = reader.headers().ok()?.iter().map(str::to_owned).collect();
@@ -181,9 +208,32 @@ pub(super) fn table(root: &Path) -> Option<Table> {
         return None;
     }
     let last = columns.len() - 1;
-    let values: std::collections::HashSet<String> =
-        reader.records().take(2000).filter_map(Result::ok).filter_map(|row| row.get(last).map(str::to_owned)).collect();
-    Some(Table { path, columns, classes: values.len() <= 10 })
+    let rows: Vec<csv::StringRecord> = reader.records().take(ROWS).filter_map(Result::ok).collect();
+    let values: std::collections::HashSet<&str> = rows.iter().filter_map(|row| row.get(last)).collect();
+    let classes = values.len() <= 10;
+    let names = (0..last).filter(|at| names_the_row(&columns[*at], *at, &rows)).map(|at| columns[at].clone()).collect();
+    Some(Table { path, columns, classes, names, others: all.split_off(1) })
+}
+
+/// A column that is different in every row: text, or whole numbers that are called an id or count the rows.
+fn names_the_row(name: &str, at: usize, rows: &[csv::StringRecord]) -> bool {
+    let values: Vec<&str> = rows.iter().filter_map(|row| row.get(at)).collect();
+    let different: std::collections::HashSet<&str> = values.iter().copied().collect();
+    if values.len() < FEW_ROWS || different.len() < values.len() || values.iter().any(|value| value.trim().is_empty()) {
+        return false;
+    }
+    let whole: Option<Vec<i64>> = values.iter().map(|value| value.trim().parse().ok()).collect();
+    let Some(whole) = whole else {
+        return values.iter().any(|value| value.trim().parse::<f64>().is_err());
+    };
+    let lower = name.to_ascii_lowercase();
+    let called = ["id", "index", "key", "number"].iter().any(|word| {
+        lower == *word
+            || lower.ends_with(&format!("_{word}"))
+            || lower.ends_with(&format!(" {word}"))
+            || lower.ends_with(&format!("-{word}"))
+    });
+    called || name.ends_with("Id") || name.ends_with("ID") || whole.windows(2).all(|pair| pair[1] - pair[0] == 1)
 }
 
 /// A folder's name as a valid one.

@@ -27,7 +27,16 @@ async fn with_api(attempt: &mut Attempt, spec: &TestApi, served: &Served) -> Res
         let failed: Vec<&CheckResult> = results.iter().filter(|result| !result.passed).collect();
         if !failed.is_empty() {
             let names: Vec<String> = failed.iter().map(|result| format!("`{}`", result.name)).collect();
-            let text = format!("{} of {} checks failed: {}", failed.len(), results.len(), names.join(", "));
+            let reason = failed[0].failures.first().map(|why| format!(": {}", crate::report::line(why, 200)));
+            let others = if names.len() > 1 { format!("; also {}", names[1..].join(", ")) } else { String::new() };
+            let text = format!(
+                "{} of {} checks failed: {}{}{others}",
+                failed.len(),
+                results.len(),
+                names[0],
+                reason.unwrap_or_default()
+            );
+            let text = attempt.log.masked(&text);
             show_end(attempt, &served.companion);
             return Err(Halt::failed(FailureKind::Check, text));
         }
@@ -48,7 +57,10 @@ async fn check(attempt: &mut Attempt, spec: &TestApi, served: &Served) -> Result
     let passed = results.iter().filter(|result| result.passed).count();
     let mut summary = format!("{passed} of {} checks passed", results.len());
     for result in results.iter().filter(|result| !result.passed) {
-        summary.push_str(&format!("\n✗ {}: {}", result.name, result.failures.join("; ")));
+        let line = format!("✗ {}: {}", result.name, result.failures.join("; "));
+        // Requests and answers are long: whoever reads the end of the log reads the reasons.
+        attempt.log.note(&line);
+        summary.push_str(&format!("\n{line}"));
     }
     let report = serde_json::json!({ "summary": attempt.log.masked(&summary), "checks": results });
     attempt.reports.insert("checks".to_owned(), report);
