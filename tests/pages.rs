@@ -314,7 +314,11 @@ fn models_the_queue_and_tokens() {
     assert!(page(&daemon, "/audit").body.contains("token.revoke"));
     let found = head(&daemon, "GET", "/search?q=%231", "accept: text/html\r\n");
     assert!(found.contains("location: /builds/1"), "{found}");
-    assert!(page(&daemon, "/search?q=WITH+data").body.contains("href=\"/builds/1\""));
+    let commit = site.git(&["rev-parse", "--short=9", "HEAD"]);
+    for query in ["WITH+data", &commit] {
+        let body = page(&daemon, &format!("/search?q={query}")).body;
+        assert_eq!(body.matches("href=\"/builds/1\"").count(), 1, "{query}: {body}");
+    }
     daemon.terminate();
     clear(&site.place);
 }

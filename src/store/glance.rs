@@ -122,6 +122,8 @@ pub struct Wanted {
     pub event: Option<String>,
     /// In the title, the commit or the name of who started it, whatever the case.
     pub text: Option<String>,
+    /// Builds that are looked at for an event or a text; at most, and usually, [`LOOKED_AT`].
+    pub most: Option<usize>,
 }
 
 /// Builds that were found, and where the search went on from there.
@@ -133,7 +135,18 @@ pub struct Found {
     pub looked_to: Option<BuildId>,
 }
 
-/// Builds that one search by what is in no index looks at.
+/// Builds whose commit begins with these hexadecimal digits, the newest first, at most `limit`.
+///
+/// # Errors
+/// The database's.
+pub fn of_commit(db: &Connection, digits: &str, limit: usize) -> Result<Vec<Glance>, StoreError> {
+    // `g` comes behind every digit.
+    let (from, to) = (digits.to_lowercase(), format!("{}g", digits.to_lowercase()));
+    let rest = "INDEXED BY builds_by_commit WHERE commit_sha >= ?1 AND commit_sha < ?2 ORDER BY id DESC LIMIT ?3";
+    read(db, rest, vec![from.into(), to.into(), (limit as i64).into()])
+}
+
+/// Builds that one search by what is in no index looks at, unless fewer are asked for.
 pub const LOOKED_AT: usize = 5000;
 
 /// The newest builds before `before` that are wanted, at most `limit`. By branch or state an index finds them; by event or
@@ -153,7 +166,7 @@ pub fn find(db: &Connection, wanted: &Wanted, before: Option<BuildId>, limit: us
     }
     // Every row of a page, or of the part that is looked at; one more tells whether there are others.
     let scanned = wanted.event.is_some() || wanted.text.is_some();
-    let most = if scanned { LOOKED_AT } else { limit };
+    let most = if scanned { wanted.most.unwrap_or(LOOKED_AT).min(LOOKED_AT) } else { limit };
     let rows = format!("WHERE {} ORDER BY id DESC LIMIT ?", clauses.join(" AND "));
     values.push((most as i64 + 1).into());
     if !scanned {

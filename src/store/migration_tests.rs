@@ -28,7 +28,8 @@ fn older(path: &Path, version: usize) {
 /// Tables and indexes as they were made, white space aside.
 fn schema(path: &Path) -> Vec<String> {
     let db = Connection::open(path).expect("a database");
-    let mut query = db.prepare("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type, name").expect("asked");
+    let mut query =
+        db.prepare("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type, name").expect("asked");
     let rows = query.query_map([], |row| Ok(format!("{} {}", row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
     let words = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
     rows.expect("rows").map(|row| words(row.expect("a row"))).collect()
@@ -47,7 +48,10 @@ async fn every_older_schema_is_taken_up_with_all_that_it_held() {
         let all = store.read(|db| {
             for id in [BuildId(1), BuildId(2)] {
                 assert_eq!(builds::get(db, id)?.status, BuildStatus::Passed);
-                assert!(matches!(events::of_build(db, id)?.last().map(|last| &last.event), Some(Event::BuildEnded { .. })));
+                assert!(matches!(
+                    events::of_build(db, id)?.last().map(|last| &last.event),
+                    Some(Event::BuildEnded { .. })
+                ));
                 let stages = builds::stages(db, id)?;
                 assert_eq!(stages.len(), 4);
                 for stage in stages {

@@ -20,8 +20,12 @@ use crate::web::problem::Answer;
 
 /// Builds of a project that are found.
 const OF_PROJECT: usize = 5;
-/// Projects whose builds are looked at.
+/// Projects whose builds are looked at, and how many of each.
 const PROJECTS: usize = 20;
+const LOOKED_AT: usize = 300;
+/// Builds of a commit that are found, and digits of a commit that are enough to look for it.
+const OF_COMMIT: usize = 20;
+const DIGITS: usize = 6;
 
 /// What is looked for.
 #[derive(Debug, Default, Deserialize)]
@@ -58,10 +62,18 @@ pub async fn show(visitor: Visitor, State(app): State<App>, Asked(looked): Asked
     let Json(models) = models::list(visitor.caller.clone(), State(app.clone())).await?;
     let like = |name: &String| !query.is_empty() && name.contains(&query.to_lowercase());
     let mut builds = Vec::new();
+    if query.len() >= DIGITS && query.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let digits = query.clone();
+        let found = app.engine.store.read(move |db| glance::of_commit(db, &digits, OF_COMMIT)).await?;
+        builds.extend(found.into_iter().filter(|row| visitor.caller.sees(&row.project)));
+    }
     for project in seen.iter().take(PROJECTS).filter(|_| !query.is_empty()) {
-        let wanted = Wanted { project: project.clone(), text: Some(query.clone()), ..Wanted::default() };
+        let wanted =
+            Wanted { project: project.clone(), text: Some(query.clone()), most: Some(LOOKED_AT), ..Wanted::default() };
         builds.extend(app.engine.store.read(move |db| glance::find(db, &wanted, None, OF_PROJECT)).await?.builds);
     }
+    builds.sort_by_key(|row| std::cmp::Reverse(row.id));
+    builds.dedup_by_key(|row| row.id);
     let at = now();
     super::page(&SearchPage {
         shell: Shell::new(&visitor, Section::Other, "Found"),

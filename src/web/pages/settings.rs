@@ -50,7 +50,8 @@ struct Token {
     made: Moment,
     made_by: String,
     used: Option<Moment>,
-    expires: Option<Moment>,
+    /// The day, while that is to come.
+    until: Option<String>,
     state: &'static str,
 }
 
@@ -63,6 +64,12 @@ struct Secret {
     made: Moment,
 }
 
+/// A day in UTC.
+fn day(at: i64) -> Option<String> {
+    let at = jiff::Timestamp::from_microsecond(at).ok()?;
+    Some(at.to_zoned(jiff::tz::TimeZone::UTC).strftime("%-d %b %Y").to_string())
+}
+
 fn token(view: TokenView, now: Micros) -> Token {
     let moment = |at: i64| Moment::of(Micros(at), now);
     let over = view.expires_at.is_some_and(|at| at <= now.0);
@@ -73,7 +80,7 @@ fn token(view: TokenView, now: Micros) -> Token {
         made: moment(view.made_at),
         made_by: view.made_by,
         used: view.used_at.map(moment),
-        expires: view.expires_at.filter(|_| over).map(moment),
+        until: view.expires_at.filter(|_| !over).and_then(day),
         state: if view.revoked_at.is_some() {
             "revoked"
         } else if over {

@@ -67,6 +67,7 @@ impl Looked {
             status: given(&self.status),
             event: given(&self.event),
             text: given(&self.text),
+            most: None,
         }
     }
 }
