@@ -33,6 +33,7 @@ use crate::engine::{Engine, deployments, gc, notice, now, pack};
 use crate::listen;
 use crate::listen::tls::Acceptor;
 use crate::store::access::{self, NewToken, Scope};
+use crate::store::sessions;
 use crate::web::auth::{self, Guard};
 use crate::web::session::Sessions;
 use crate::web::{self, App};
@@ -124,13 +125,16 @@ impl Daemon {
         tasks.spawn(reload.run(watched.subscribe(), stop.clone()));
 
         let guard = Arc::new(Guard::new(config.auth.mode == AuthMode::None, config.server.trusted_proxies.clone()));
+        // Whoever signed in elsewhere does so again: what they may do could have changed.
+        engine.store.write(sessions::end_untokened).await?;
+        let known = Sessions::new(&config, &engine.store.instance)?;
         let app = App {
             engine: Arc::clone(&engine),
             queue: handle,
             notices,
             projects,
             guard,
-            sessions: Arc::new(Sessions::new(&config, &engine.store.instance)),
+            sessions: Arc::new(known),
             public_url: config.server.public_url.as_str().into(),
             secrets: sealed,
             stop: stop.clone(),
@@ -293,12 +297,6 @@ impl Reload {
 
 /// What the configuration asks for and this version does not do: refused where silence would be taken for safety, else said.
 fn not_yet(config: &Config) -> anyhow::Result<()> {
-    match config.auth.mode {
-        AuthMode::Token | AuthMode::None => {}
-        AuthMode::Oidc { .. } | AuthMode::GitHub(_) => {
-            anyhow::bail!("auth.mode: this version lets people in by tokens only; set it to \"token\"");
-        }
-    }
     if config.artifacts.url.is_some() {
         anyhow::bail!(
             "artifacts: this version takes the bucket from ORCHESTRATOR_ARTIFACTS; set that, and remove the key"

@@ -3,6 +3,8 @@
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use url::form_urlencoded;
+
 use crate::words::escape;
 
 /// No script, no style but the server's own, no other site around it or as the form's receiver.
@@ -18,13 +20,17 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
 ];
 
-/// The page; `next` is where to go afterwards, `problem` why it is shown again.
-pub fn sign_in(status: StatusCode, next: &str, problem: Option<&str>) -> Response {
+/// The page; `next` is where to go afterwards, `provider` where else people sign in, `problem` why it is shown again.
+pub fn sign_in(status: StatusCode, next: &str, provider: Option<&str>, problem: Option<&str>) -> Response {
+    let there: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
+    let elsewhere = provider.map_or_else(String::new, |name| {
+        format!("<p><a href=\"/sign-in/start?next={there}\">Sign in with {}</a></p>\n", escape(name))
+    });
     let problem = problem.map_or_else(String::new, |text| format!("<p role=\"alert\">{}</p>\n", escape(text)));
     let html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Sign in - orchestrator</title>\n\
-         </head>\n<body>\n<main>\n<h1>Sign in</h1>\n{problem}<form method=\"post\" action=\"/sign-in\">\n\
+         </head>\n<body>\n<main>\n<h1>Sign in</h1>\n{problem}{elsewhere}<form method=\"post\" action=\"/sign-in\">\n\
          <input type=\"hidden\" name=\"next\" value=\"{next}\">\n\
          <p><label for=\"token\">Token</label>\n\
          <input id=\"token\" name=\"token\" type=\"password\" autocomplete=\"current-password\" required autofocus></p>\n\
