@@ -124,17 +124,13 @@ impl Daemon {
         let reload = Reload { all, limits, slots, room, mirrors };
         tasks.spawn(reload.run(watched.subscribe(), stop.clone()));
 
-        let guard = Arc::new(Guard::new(config.auth.mode == AuthMode::None, config.server.trusted_proxies.clone()));
-        // Whoever signed in elsewhere does so again: what they may do could have changed.
-        engine.store.write(sessions::end_untokened).await?;
-        let known = Sessions::new(&config, &engine.store.instance)?;
         let app = App {
             engine: Arc::clone(&engine),
             queue: handle,
             notices,
             projects,
-            guard,
-            sessions: Arc::new(known),
+            guard: guard_of(&config),
+            sessions: browsers(&engine, &config).await?,
             public_url: config.server.public_url.as_str().into(),
             secrets: sealed,
             stop: stop.clone(),
@@ -239,6 +235,16 @@ async fn sweep(engine: Arc<Engine>, stop: CancellationToken) {
             () = tokio::time::sleep(AGAIN) => {}
         }
     }
+}
+
+fn guard_of(config: &Config) -> Arc<Guard> {
+    Arc::new(Guard::new(config.auth.mode == AuthMode::None, config.server.trusted_proxies.clone()))
+}
+
+/// How browsers are known. Whoever signed in elsewhere does so again: what they may do could have changed.
+async fn browsers(engine: &Arc<Engine>, config: &Config) -> anyhow::Result<Arc<Sessions>> {
+    engine.store.write(sessions::end_untokened).await?;
+    Ok(Arc::new(Sessions::new(config, &engine.store.instance)?))
 }
 
 /// A token for the first person, if tokens are needed and there is none.
