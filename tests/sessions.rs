@@ -16,7 +16,7 @@ fn site(more: &str) -> Site {
     site
 }
 
-fn rewrite(site: &Site, from: &str, to: &str) {
+pub fn rewrite(site: &Site, from: &str, to: &str) {
     let text = std::fs::read_to_string(site.config()).unwrap();
     assert!(text.contains(from), "{text}");
     std::fs::write(site.config(), text.replace(from, to)).unwrap();
@@ -29,16 +29,20 @@ fn token(site: &Site, name: &str, more: &[&str]) -> String {
 }
 
 /// What was answered.
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers(name).next()
+    }
+
+    pub fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
         let found = self.head.lines().filter_map(|line| line.split_once(": "));
-        found.filter(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+        found.filter(move |(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// The pair that a browser sends back.
@@ -46,13 +50,13 @@ impl Answer {
         self.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
     }
 
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.body))
     }
 }
 
 /// A request of a browser, or of whoever sends these headers.
-fn ask(address: SocketAddr, line: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+pub fn ask(address: SocketAddr, line: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut head = format!("{line} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
@@ -137,7 +141,7 @@ fn right_and_wrong_tokens() {
 }
 
 /// What the database holds beside the running daemon.
-fn database(site: &Site) -> rusqlite::Connection {
+pub fn database(site: &Site) -> rusqlite::Connection {
     let db = rusqlite::Connection::open(site.place.data().join("orchestrator.db")).unwrap();
     db.busy_timeout(Duration::from_secs(10)).unwrap();
     db

@@ -58,7 +58,7 @@ const fn key(path: &'static str, kind: Kind, default: &'static str, doc: &'stati
 }
 
 /// Tables whose entries have names that the user chooses.
-pub const NAMED: &[&str] = &["runners", "projects", "notify"];
+pub const NAMED: &[&str] = &["runners", "projects", "access", "notify"];
 
 /// Keys, and tables, whose change is taken up only by the next start.
 pub const RESTART: &[&str] = &[
@@ -105,6 +105,11 @@ pub const TABLES: &[(&str, &str)] = &[
     ("artifacts", "Where the outputs of builds are kept."),
     ("retention", "What is kept, for each project. Champions and what they were made from are never removed."),
     ("auth", "Who may sign in."),
+    (
+        "access.<name>",
+        "What those may do who sign in by `auth.mode` `oidc` or `github`. The first that names somebody holds; whoever is named \
+         in none may look at everything but secrets.",
+    ),
     ("notify.<name>", "Who is told."),
 ];
 
@@ -349,12 +354,28 @@ pub const KEYS: &[Key] = &[
     ),
     key("auth.session", Kind::Time(&[]), "\"12h\"", "How long a sign-in of a browser lasts at most."),
     key("auth.idle", Kind::Time(&[]), "\"4h\"", "How long it lasts without being used."),
-    key("auth.oidc.issuer", Kind::Url, "", "The provider's issuer URL."),
+    key(
+        "auth.oidc.issuer",
+        Kind::Url,
+        "",
+        "The provider's issuer URL. Give the provider the address `PUBLIC_URL/sign-in/callback` to send people back to.",
+    ),
     key("auth.oidc.client_id", Kind::Text, "", "The client's id at the provider."),
     key("auth.oidc.client_secret_file", Kind::SecretFile, "", "File with the client's secret."),
     key("auth.oidc.client_secret_env", Kind::SecretEnv, "", "Environment variable with the client's secret."),
-    key("auth.oidc.allowed", Kind::Texts, "[]", "Who may sign in: e-mail addresses, or `@domain` for all of a domain."),
-    key("auth.github.client_id", Kind::Text, "", "The OAuth app's client id."),
+    key(
+        "auth.oidc.allowed",
+        Kind::Texts,
+        "[]",
+        "Who may sign in: e-mail addresses that the provider has verified, `@domain` for all of a domain, `group:NAME`, or `sub:ID` for a person by the provider's own id.",
+    ),
+    key("auth.oidc.groups_claim", Kind::Text, "\"groups\"", "The claim that holds somebody's groups."),
+    key(
+        "auth.github.client_id",
+        Kind::Text,
+        "",
+        "The OAuth app's client id. Its callback URL is `PUBLIC_URL/sign-in/callback`.",
+    ),
     key("auth.github.client_secret_file", Kind::SecretFile, "", "File with the OAuth app's secret."),
     key("auth.github.client_secret_env", Kind::SecretEnv, "", "Environment variable with the OAuth app's secret."),
     key(
@@ -362,6 +383,30 @@ pub const KEYS: &[Key] = &[
         Kind::Texts,
         "[]",
         "Who may sign in: users, or `org/team`, or `org/*` for all of an organisation.",
+    ),
+    key(
+        "auth.github.url",
+        Kind::Url,
+        "\"https://github.com\"",
+        "Where people sign in; for GitHub Enterprise `https://HOST`. Who they are is asked at `github.api_url`.",
+    ),
+    key(
+        "access.<name>.who",
+        Kind::Texts,
+        "[]",
+        "Required. Whom it is for, written as in `allowed`; `*` is everybody who may sign in.",
+    ),
+    key(
+        "access.<name>.scopes",
+        Kind::Words(&["read", "trigger", "approve", "admin"]),
+        "[\"read\"]",
+        "What they may do. Each holds `read`, and `admin` holds all.",
+    ),
+    key(
+        "access.<name>.projects",
+        Kind::Texts,
+        "",
+        "Names of the projects that they see. All, if not given; `admin` needs all.",
     ),
     key(
         "notify.<name>.kind",

@@ -11,8 +11,8 @@ use super::keys::{self, Kind};
 use super::read::{Origin, Values};
 use super::setting::{Setting, setting};
 use super::types::{
-    Artifacts, Auth, AuthMode, Config, Forks, GitHub, GitHubApp, Log, Metrics, Missed, Network, Notify, NotifyWay,
-    OAuthClient, Poll, Project, Retention, Runner, RunnerKind, SecretFrom, Server, Tls,
+    Access, Artifacts, Auth, AuthMode, Config, Forks, GitHub, GitHubApp, Log, Metrics, Missed, Network, Notify,
+    NotifyWay, OAuthClient, Poll, Project, Retention, Runner, RunnerKind, SecretFrom, Server, Tls,
 };
 use crate::pipeline::diagnostic::{Diagnostic, Sink, Span};
 
@@ -237,8 +237,12 @@ fn auth(read: &mut Reader<'_>, server: &Server) -> Auth {
         "oidc" => AuthMode::Oidc {
             issuer: read.required("auth.oidc.issuer", "write the provider's issuer URL"),
             client: client(read, "auth.oidc"),
+            groups_claim: read.text("auth.oidc.groups_claim").unwrap_or_default(),
         },
-        "github" => AuthMode::GitHub(client(read, "auth.github")),
+        "github" => AuthMode::GitHub {
+            url: read.text("auth.github.url").unwrap_or_default(),
+            client: client(read, "auth.github"),
+        },
         "none" => AuthMode::None,
         _ => AuthMode::Token,
     };
@@ -250,11 +254,43 @@ fn auth(read: &mut Reader<'_>, server: &Server) -> Auth {
         let help = "listen on `127.0.0.1`, or choose `auth.mode = \"token\"`";
         read.error("public-without-auth", "auth.mode", message, help);
     }
+    let asked = match &mode {
+        AuthMode::Oidc { issuer, .. } => vec![("auth.oidc.issuer", issuer.clone())],
+        AuthMode::GitHub { url, .. } => {
+            vec![("auth.github.url", url.clone()), ("github.api_url", read.text("github.api_url").unwrap_or_default())]
+        }
+        AuthMode::Token | AuthMode::None => Vec::new(),
+    };
+    for (key, url) in asked {
+        if super::repository::is_plain_http_elsewhere(&url) {
+            let message = "who signs in is asked over plain `http://`: whoever is on the way can be anybody";
+            read.error("plain-http", key, message, "use `https://`");
+        }
+    }
     Auth {
         mode,
+        access: access(read),
         session: read.time("auth.session").unwrap_or(Duration::from_secs(43_200)),
         idle: read.time("auth.idle").unwrap_or(Duration::from_secs(14_400)),
     }
+}
+
+fn access(read: &mut Reader<'_>) -> Vec<Access> {
+    let mut found = Vec::new();
+    for (name, _) in read.values.names("access") {
+        let at = |key: &str| format!("access.{name}.{key}");
+        let (who, scopes) = (read.texts(&at("who")), read.texts(&at("scopes")));
+        if who.is_empty() {
+            read.missing(&at("who"), "write whom it is for, like `who = [\"@example.com\"]` or `[\"my-org/ml-team\"]`");
+        }
+        let projects = read.is_given(&at("projects")).then(|| read.texts(&at("projects")));
+        if projects.is_some() && scopes.iter().any(|scope| scope == "admin") {
+            let help = "take `projects` out, or give `trigger` and `approve`";
+            read.error("admin-of-some", &at("projects"), "`admin` is not held to projects", help);
+        }
+        found.push(Access { who, scopes, projects });
+    }
+    found
 }
 
 fn client(read: &mut Reader<'_>, table: &str) -> OAuthClient {

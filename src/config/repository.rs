@@ -126,14 +126,7 @@ impl Repository {
 
     /// Whether it is reached by http on another machine, as far as the host's name tells.
     pub fn is_plain_http_elsewhere(&self) -> bool {
-        let Self::Remote(text) = self else { return false };
-        let url = url::Url::parse(text).ok().filter(|url| url.scheme() == "http");
-        url.is_some_and(|url| match url.host() {
-            Some(url::Host::Domain(name)) => name != "localhost",
-            Some(url::Host::Ipv4(ip)) => !ip.is_loopback(),
-            Some(url::Host::Ipv6(ip)) => !IpAddr::V6(ip).to_canonical().is_loopback(),
-            None => true,
-        })
+        matches!(self, Self::Remote(text) if is_plain_http_elsewhere(text))
     }
 
     /// `owner/name`, if it is on this host, and such a name.
@@ -162,6 +155,17 @@ impl fmt::Display for Repository {
             Self::Local(path) => write!(f, "{}", path.display()),
         }
     }
+}
+
+/// Whether a URL is http on another machine, as far as the host's name tells.
+pub fn is_plain_http_elsewhere(text: &str) -> bool {
+    let url = url::Url::parse(text).ok().filter(|url| url.scheme() == "http");
+    url.is_some_and(|url| match url.host() {
+        Some(url::Host::Domain(name)) => name != "localhost",
+        Some(url::Host::Ipv4(ip)) => !ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => !IpAddr::V6(ip).to_canonical().is_loopback(),
+        None => true,
+    })
 }
 
 #[cfg(test)]

@@ -309,9 +309,16 @@ pub enum AuthMode {
         issuer: String,
         /// The client.
         client: OAuthClient,
+        /// The claim that holds groups.
+        groups_claim: String,
     },
     /// GitHub's OAuth.
-    GitHub(OAuthClient),
+    GitHub {
+        /// Where people sign in, without a slash at the end.
+        url: String,
+        /// The client.
+        client: OAuthClient,
+    },
     /// Everybody may do everything.
     None,
 }
@@ -327,6 +334,17 @@ pub struct OAuthClient {
     pub allowed: Vec<String>,
 }
 
+/// `[access.<name>]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// Whom it is for.
+    pub who: Vec<String>,
+    /// `read`, `trigger`, `approve`, `admin`.
+    pub scopes: Vec<String>,
+    /// Names of projects; `None` for all.
+    pub projects: Option<Vec<String>>,
+}
+
 /// `[auth]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
@@ -336,6 +354,8 @@ pub struct Auth {
     pub session: Duration,
     /// How long it lasts without being used.
     pub idle: Duration,
+    /// What those may do who sign in elsewhere; the first that names somebody holds.
+    pub access: Vec<Access>,
 }
 
 /// `[notify.<name>]`

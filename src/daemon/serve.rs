@@ -33,6 +33,7 @@ use crate::engine::{Engine, Outside, deployments, gc, notice, now, pack};
 use crate::listen;
 use crate::listen::tls::Acceptor;
 use crate::store::access::{self, NewToken, Scope};
+use crate::store::sessions;
 use crate::web::auth::{self, Guard};
 use crate::web::session::Sessions;
 use crate::web::{self, App};
@@ -72,7 +73,6 @@ impl Daemon {
     /// If another daemon has the data folder, the address is taken, or the store cannot be opened.
     pub async fn start(loaded: Loaded, paths: Paths) -> anyhow::Result<Self> {
         let config = loaded.config.clone();
-        not_yet(&config)?;
         let docker_host = runners_of(&config)?;
         paths.create()?;
         let lock = take_folder(&paths).await?;
@@ -124,14 +124,13 @@ impl Daemon {
         let reload = Reload { all, limits, slots, room, mirrors };
         tasks.spawn(reload.run(watched.subscribe(), stop.clone()));
 
-        let guard = Arc::new(Guard::new(config.auth.mode == AuthMode::None, config.server.trusted_proxies.clone()));
         let app = App {
             engine: Arc::clone(&engine),
             queue: handle,
             notices,
             projects,
-            guard,
-            sessions: Arc::new(Sessions::new(&config, &engine.store.instance)),
+            guard: guard_of(&config),
+            sessions: browsers(&engine, &config).await?,
             public_url: config.server.public_url.as_str().into(),
             secrets: sealed,
             stop: stop.clone(),
@@ -238,6 +237,16 @@ async fn sweep(engine: Arc<Engine>, stop: CancellationToken) {
     }
 }
 
+fn guard_of(config: &Config) -> Arc<Guard> {
+    Arc::new(Guard::new(config.auth.mode == AuthMode::None, config.server.trusted_proxies.clone()))
+}
+
+/// How browsers are known. Whoever signed in elsewhere does so again: what they may do could have changed.
+async fn browsers(engine: &Arc<Engine>, config: &Config) -> anyhow::Result<Arc<Sessions>> {
+    engine.store.write(sessions::end_untokened).await?;
+    Ok(Arc::new(Sessions::new(config, &engine.store.instance)?))
+}
+
 /// A token for the first person, if tokens are needed and there is none.
 async fn first_token(engine: &Arc<Engine>, config: &Config) -> anyhow::Result<Option<String>> {
     if config.auth.mode == AuthMode::None || engine.store.read(access::any_token).await? {
@@ -290,17 +299,6 @@ impl Reload {
             tracing::info!("the new configuration is in force");
         }
     }
-}
-
-/// What the configuration asks for and this version does not do: refused where silence would be taken for safety, else said.
-fn not_yet(config: &Config) -> anyhow::Result<()> {
-    match config.auth.mode {
-        AuthMode::Token | AuthMode::None => {}
-        AuthMode::Oidc { .. } | AuthMode::GitHub(_) => {
-            anyhow::bail!("auth.mode: this version lets people in by tokens only; set it to \"token\"");
-        }
-    }
-    Ok(())
 }
 
 /// The name by which the engine knows a runner.

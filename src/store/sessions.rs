@@ -121,6 +121,15 @@ pub fn end(tx: &Connection, hash: &str) -> Result<bool, StoreError> {
     Ok(tx.execute("DELETE FROM sessions WHERE hash = ?1", [hash])? > 0)
 }
 
+/// Ends all sessions that were opened without a token, and so by another program's word.
+///
+/// # Errors
+/// The database's.
+pub fn end_untokened(tx: &Connection) -> Result<(), StoreError> {
+    tx.execute("DELETE FROM sessions WHERE token IS NULL", [])?;
+    Ok(())
+}
+
 /// Forgets sessions that have ended, at most `limit`. How many went.
 ///
 /// # Errors

@@ -102,7 +102,7 @@ impl Guard {
     }
 
     /// How long this address has to wait before its token is looked at.
-    fn wait(&self, address: IpAddr) -> Option<Duration> {
+    pub(super) fn wait(&self, address: IpAddr) -> Option<Duration> {
         let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
         let Wrong { count, last } = *wrong.get(&address)?;
         let beyond = count.checked_sub(FREE)?;
@@ -110,7 +110,8 @@ impl Guard {
         wait.checked_sub(last.elapsed()).filter(|left| !left.is_zero())
     }
 
-    fn was_wrong(&self, address: IpAddr) {
+    /// Notes that something wrong came from this address.
+    pub(super) fn was_wrong(&self, address: IpAddr) {
         let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
         if wrong.len() >= REMEMBERED {
             wrong.retain(|_, wrong| wrong.last.elapsed() < FORGET);
@@ -161,6 +162,11 @@ impl Caller {
     pub(super) fn of_session(row: SessionRow, hash: String) -> Self {
         let session = Some(Held { hash, csrf: row.csrf });
         Self { name: row.actor, scopes: row.scopes, projects: row.projects, session }
+    }
+
+    /// Who is known from elsewhere.
+    pub(super) fn known(name: String, scopes: Vec<Scope>, projects: Option<Vec<String>>) -> Self {
+        Self { name, scopes, projects, session: None }
     }
 
     fn everyone() -> Self {

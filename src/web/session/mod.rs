@@ -9,18 +9,22 @@
 //! - A page must not be sent with `Referrer-Policy: no-referrer`: browsers then do not say where its forms come from, and over
 //!   plain http nothing else says it. `same-origin` tells strangers as little.
 //!
+//! With `auth.mode` `oidc` or `github`, people also sign in at a provider ([`provider`]).
+//!
 //! What holds: a cookie alone changes nothing. The request has to say by `Sec-Fetch-Site` or `Origin` that one of our own pages
 //! makes it, and has to carry the session's CSRF token. Reading across sites is refused as well (streams, scripts, images);
 //! links may be followed. A daemon that asks for no token refuses the same, and every name of the host that is not its own.
 
 mod cookie;
+mod elsewhere;
 mod form;
 mod next;
 mod origin;
 mod page;
+mod provider;
 mod sign;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
@@ -42,6 +46,7 @@ use crate::store::sessions::{self, NewSession, SessionRow};
 pub use form::{SignedForm, Visitor};
 use origin::From;
 pub use origin::changes;
+use provider::Provider;
 
 /// The header that carries the CSRF token of a request that is no form.
 pub const CSRF_HEADER: &str = "x-csrf-token";
@@ -58,19 +63,24 @@ pub struct Sessions {
     public: Option<Url>,
     lasts: Duration,
     idle: Duration,
+    provider: Option<Provider>,
 }
 
 impl Sessions {
     /// As configured, for the data folder of this instance.
-    pub fn new(config: &Config, instance: &str) -> Self {
+    ///
+    /// # Errors
+    /// If the secret for a provider cannot be read.
+    pub fn new(config: &Config, instance: &str) -> anyhow::Result<Self> {
         let public = Url::parse(&config.server.public_url).ok();
-        Self {
+        Ok(Self {
             instance: instance.to_owned(),
             https: config.server.tls.is_some() || public.as_ref().is_some_and(|url| url.scheme() == "https"),
             public,
             lasts: config.auth.session,
             idle: config.auth.idle.min(config.auth.session),
-        }
+            provider: Provider::new(config)?,
+        })
     }
 
     /// Until when a session lasts that is used now.
@@ -86,8 +96,16 @@ impl Sessions {
 pub fn routes() -> Router<App> {
     Router::new()
         .route("/sign-in", get(sign::page).post(sign::sign_in))
+        .route("/sign-in/start", get(elsewhere::start))
+        .route("/sign-in/callback", get(elsewhere::callback))
         .route("/sign-out", post(sign::sign_out))
         .layer(DefaultBodyLimit::max(MOST_BYTES))
+}
+
+/// The address that a request is from.
+fn address(app: &App, parts: &Parts) -> Option<IpAddr> {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    peer.map(|info| app.guard.client(info.0.ip(), &parts.headers))
 }
 
 /// Where the browser's connection ends: whether it speaks https, also to a proxy of ours.

@@ -13,12 +13,16 @@ use crate::web::pages::shell::{Section, Shell};
 struct SignInPage<'a> {
     shell: Shell,
     next: &'a str,
+    /// As it stands in an address.
+    there: String,
+    provider: Option<&'a str>,
     problem: Option<&'a str>,
 }
 
-/// The page; `next` is where to go afterwards, `problem` why it is shown again.
-pub fn sign_in(status: StatusCode, next: &str, problem: Option<&str>) -> Response {
-    match page(&SignInPage { shell: Shell::bare("Sign in"), next, problem }) {
+/// The page; `next` is where to go afterwards, `provider` where else people sign in, `problem` why it is shown again.
+pub fn sign_in(status: StatusCode, next: &str, provider: Option<&str>, problem: Option<&str>) -> Response {
+    let there = url::form_urlencoded::byte_serialize(next.as_bytes()).collect();
+    match page(&SignInPage { shell: Shell::bare("Sign in"), next, there, provider, problem }) {
         Ok(mut response) => {
             *response.status_mut() = status;
             response

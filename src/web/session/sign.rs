@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::form::SignedForm;
 use super::origin::From;
-use super::{cookie, cookie_hash, cookie_name, foreign, from, is_https, new_session, next, page};
+use super::{address, cookie, cookie_hash, cookie_name, foreign, from, is_https, new_session, next, page};
 use crate::engine::now;
 use crate::store::{access, sessions};
 use crate::web::App;
@@ -21,7 +21,8 @@ use crate::web::problem::{Answer, Problem};
 /// Where to go afterwards.
 #[derive(Debug, Default, Deserialize)]
 pub struct Wanted {
-    next: Option<String>,
+    /// A path of ours.
+    pub next: Option<String>,
 }
 
 /// The page to sign in at.
@@ -31,7 +32,43 @@ pub async fn page(State(app): State<App>, wanted: Result<Query<Wanted>, QueryRej
     if app.guard.open {
         return Redirect::to(next).into_response();
     }
-    page::sign_in(StatusCode::OK, next, None)
+    shown(&app, StatusCode::OK, next, None)
+}
+
+/// The page, with why it is shown again.
+pub fn shown(app: &App, status: StatusCode, next: &str, problem: Option<&str>) -> Response {
+    page::sign_in(status, next, app.sessions.provider.as_ref().map(|provider| provider.name.as_str()), problem)
+}
+
+/// The page after something went wrong.
+pub fn again(app: &App, problem: &Problem, next: &str) -> Response {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let text = match status {
+        StatusCode::UNAUTHORIZED => "This token is not valid: it is mistyped, has ended or was revoked.".to_owned(),
+        StatusCode::TOO_MANY_REQUESTS => format!("Too many wrong tries came from here; {}.", problem.detail),
+        _ => format!("{}: {}.", problem.title, problem.detail),
+    };
+    let mut response = shown(app, status, next, Some(&text));
+    if let Some(seconds) = problem.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// Lets an address try to sign in, unless it was wrong too often.
+///
+/// # Errors
+/// [`Problem::too_many`].
+pub fn may_try(app: &App, parts: &Parts) -> Answer<()> {
+    let wait = address(app, parts).and_then(|address| app.guard.wait(address));
+    wait.map_or(Ok(()), |wait| Err(Problem::too_many(wait.as_secs().max(1))))
+}
+
+/// Notes that a sign-in of this address came to nothing.
+pub fn was_wrong(app: &App, parts: &Parts) {
+    if let Some(address) = address(app, parts) {
+        app.guard.was_wrong(address);
+    }
 }
 
 /// Who wants in.
@@ -46,30 +83,14 @@ pub struct Entry {
 pub async fn sign_in(State(app): State<App>, parts: Parts, form: Result<Form<Entry>, FormRejection>) -> Response {
     let Form(entry) = match form {
         Ok(form) => form,
-        Err(error) => return page::sign_in(error.status(), "/", Some("The form could not be read; try again.")),
+        Err(error) => return shown(&app, error.status(), "/", Some("The form could not be read; try again.")),
     };
     let next = next::local(entry.next.as_deref());
     if app.guard.open {
         return Redirect::to(next).into_response();
     }
-    match open(&app, &parts, entry.token.trim(), next).await {
-        Ok(response) => response,
-        Err(problem) => {
-            let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            let text = match status {
-                StatusCode::UNAUTHORIZED => {
-                    "This token is not valid: it is mistyped, has ended or was revoked.".to_owned()
-                }
-                StatusCode::TOO_MANY_REQUESTS => format!("Too many wrong tokens came from here; {}.", problem.detail),
-                _ => format!("{}: {}.", problem.title, problem.detail),
-            };
-            let mut response = page::sign_in(status, next, Some(&text));
-            if let Some(seconds) = problem.retry_after {
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-            }
-            response
-        }
-    }
+    let opened = open(&app, &parts, entry.token.trim(), next).await;
+    opened.unwrap_or_else(|problem| again(&app, &problem, next))
 }
 
 async fn open(app: &App, parts: &Parts, token: &str, next: &str) -> Answer<Response> {
@@ -78,15 +99,31 @@ async fn open(app: &App, parts: &Parts, token: &str, next: &str) -> Answer<Respo
         return Err(foreign());
     }
     let row = auth::token_row(app, parts, token).await?;
-    let (id, at) = (row.id, now());
-    let (value, new) = new_session(app, &Caller::of_token(row), Some(id), at);
-    let before = cookie_hash(parts, app);
+    let id = row.id;
+    enter(app, parts, &Caller::of_token(row), Some(id), &format!("token {id}"), next).await
+}
+
+/// Opens a session for somebody; one that the browser had before ends. `by` is for the audit log.
+///
+/// # Errors
+/// The store's.
+pub async fn enter(
+    app: &App,
+    parts: &Parts,
+    caller: &Caller,
+    token: Option<u64>,
+    by: &str,
+    next: &str,
+) -> Answer<Response> {
+    let at = now();
+    let (value, new) = new_session(app, caller, token, at);
+    let (before, by) = (cookie_hash(parts, app), by.to_owned());
     let opened = app.engine.store.write(move |tx| {
         if let Some(before) = before {
             sessions::end(tx, &before)?;
         }
         sessions::open(tx, &new, at)?;
-        access::audit(tx, &new.actor, "session.open", &format!("token {id}"), "", at)
+        access::audit(tx, &new.actor, "session.open", &by, "", at)
     });
     opened.await?;
     Ok(with_cookie(app, parts, &value, app.sessions.lasts, next))
