@@ -53,6 +53,21 @@ fn the_first_failing_step_ends_the_stage() {
 }
 
 #[test]
+fn a_script_of_several_lines_is_not_called_by_its_first() {
+    let place = Place::with(
+        "stages:\n  a:\n    run: |\n      echo hello\n\n      echo more\n      exit 3\n  b: { run: exit 4 }\n  c:\n    run: [ { name: mine, run: \"true\\nexit 5\" } ]\n",
+    );
+    let ended = place.expect(1, &["run"]);
+    for expected in [
+        "the script (3 lines, from `echo hello`) ended with exit code 3",
+        "step `exit 4` ended with exit code 4",
+        "step `mine` ended with exit code 5",
+    ] {
+        assert!(ended.out.contains(expected), "{expected}: {}", ended.out);
+    }
+}
+
+#[test]
 fn a_failure_stops_dependants_and_runs_clean_up() {
     let place = Place::with(
         "stages:\n  a: { run: exit 1 }\n  b: { needs: [a], run: echo no }\n  tell: { run: echo told, when: { status: [failure] } }\n  clean: { run: echo cleaned, when: { status: [always] } }\n",
@@ -497,4 +512,51 @@ fn many_runs_share_a_data_folder() {
     }
     assert_eq!(place.json(&["builds", "--json", "--limit", "1000"]).as_array().unwrap().len(), 36);
     assert_eq!(place.units(), Vec::<String>::new());
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let place = Place::with("stages:\n  a: { run: 'true' }\n");
+    for arguments in [
+        &["completions", "bash"][..],
+        &["schema"],
+        &["validate"],
+        &["validate", "--json"],
+        &["init", "--stdout"],
+        &["plan"],
+        &["plan", "--json"],
+        &["run"],
+        &["builds"],
+        &["show", "--json"],
+        &["config", "show"],
+        &["--help"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = ended(place.command(arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap());
+        assert_eq!(ended.code, 0, "{arguments:?}: {}", ended.err);
+        assert!(!ended.err.contains("panicked") && !ended.err.contains("pipe"), "{arguments:?}: {}", ended.err);
+    }
+}
+
+#[test]
+fn a_build_that_is_driven_is_not_to_be_resumed() {
+    let place =
+        Place::with("stages:\n  wait:\n    run: while ! test -e $GO; do sleep 0.05; done\n    env: { GO: GOFILE }\n");
+    let go = place.outside("go");
+    place.write(
+        "pipeline.yaml",
+        &fs::read_to_string(place.project().join("pipeline.yaml"))
+            .unwrap()
+            .replace("GOFILE", &go.display().to_string()),
+    );
+    let mut child = place.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let told = || place.run(&["show"]).out;
+    eventually("it runs", || told().contains("running"));
+    assert!(!told().contains("--resume"), "{}", told());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(told().contains("go on with: orchestrator run --resume 1"), "{}", told());
+    fs::write(&go, "").unwrap();
+    place.expect(0, &["run", "--resume"]);
 }

@@ -53,11 +53,13 @@ pub enum Command {
     #[command(after_help = "Example:\n  orchestrator plan pipeline.yaml --param trees=200")]
     Plan(PlanArgs),
     /// Print the JSON Schema of the pipeline language
+    #[command(after_help = "Example:\n  orchestrator schema > pipeline.schema.json")]
     Schema,
     /// Look at a folder and write a starting pipeline for it
     #[command(after_help = "Example:\n  orchestrator init .")]
     Init(InitArgs),
     /// List builds, newest first
+    #[command(after_help = "Examples:\n  orchestrator builds\n  orchestrator builds --project churn --limit 50 --json")]
     Builds(BuildsArgs),
     /// Show one build: stages, attempts, metrics, verdicts
     #[command(after_help = "Example:\n  orchestrator show 12")]
@@ -128,8 +130,10 @@ pub enum Command {
     #[command(after_help = "Examples:\n  orchestrator models\n  orchestrator models show player-stats")]
     Models(ModelsArgs),
     /// Make a version the champion by hand
+    #[command(after_help = "Example:\n  orchestrator promote player-stats 3 --reason 'agreed with the team'")]
     Promote(PromoteArgs),
     /// Go back to the champion before
+    #[command(after_help = "Example:\n  orchestrator rollback player-stats --reason 'wrong answers for keepers'")]
     Rollback(RollbackArgs),
     /// List what serves where, or stop it
     #[command(after_help = "Examples:\n  orchestrator deployments\n  orchestrator deployments stop player-stats")]
@@ -137,6 +141,7 @@ pub enum Command {
     /// Put load on a URL and judge it
     Loadtest(Box<LoadtestArgs>),
     /// Remove what nobody owns: containers, processes, networks, unreferenced artifacts
+    #[command(after_help = "Examples:\n  orchestrator gc --dry-run\n  orchestrator gc --keep-builds 100")]
     Gc(GcArgs),
     /// Write the data folder into one file, while builds and a daemon run
     #[command(
@@ -163,6 +168,9 @@ pub enum Command {
     )]
     Config(ConfigArgs),
     /// Add, list, remove or check the projects that the daemon builds
+    #[command(
+        after_help = "Examples:\n  orchestrator project add api --repository /srv/git/api\n  orchestrator project list\n  orchestrator project check api"
+    )]
     Project(ProjectArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  orchestrator completions bash > /etc/bash_completion.d/orchestrator")]
@@ -364,6 +372,7 @@ pub struct ArtifactsArgs {
 #[derive(Debug, Subcommand)]
 pub enum ArtifactsCommand {
     /// List the files that a build made
+    #[command(after_help = "Examples:\n  orchestrator artifacts list 12\n  orchestrator artifacts list 12 train")]
     List {
         /// The build
         build: BuildId,
@@ -374,6 +383,9 @@ pub enum ArtifactsCommand {
         json: bool,
     },
     /// Write files of a stage into a folder
+    #[command(
+        after_help = "Examples:\n  orchestrator artifacts get 12 train\n  orchestrator artifacts get 12 train model.json --output models"
+    )]
     Get {
         /// The build
         build: BuildId,
@@ -402,6 +414,7 @@ pub struct ModelsArgs {
 #[derive(Debug, Subcommand)]
 pub enum ModelsCommand {
     /// Show one model
+    #[command(after_help = "Example:\n  orchestrator models show player-stats")]
     Show {
         /// Its name
         model: String,
@@ -426,11 +439,13 @@ pub struct DeploymentsArgs {
 #[derive(Debug, Subcommand)]
 pub enum DeploymentsCommand {
     /// Stop what serves a model; its champion stays the champion
+    #[command(after_help = "Example:\n  orchestrator deployments stop player-stats")]
     Stop {
         /// The model
         model: String,
     },
     /// Show what a model's server printed last; its secrets are hidden
+    #[command(after_help = "Example:\n  orchestrator deployments logs player-stats -n 50")]
     Logs {
         /// The model
         model: String,
@@ -439,6 +454,9 @@ pub enum DeploymentsCommand {
         lines: usize,
     },
     /// Start again what should serve and does not, after a reboot or an accident
+    #[command(
+        after_help = "Examples:\n  orchestrator deployments restore\n  orchestrator deployments restore player-stats"
+    )]
     Restore {
         /// Only this model [default: all]
         model: Option<String>,

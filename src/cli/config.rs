@@ -27,6 +27,7 @@ pub struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Print every key: its meaning, the value in force, and where that comes from
+    #[command(after_help = "Examples:\n  orchestrator config show\n  orchestrator config show --default")]
     Show {
         /// The defaults, whatever file there is
         #[arg(long)]
@@ -36,6 +37,7 @@ pub enum ConfigCommand {
         json: bool,
     },
     /// Tell everything that is wrong with the file
+    #[command(after_help = "Example:\n  orchestrator config check orchestrator.toml")]
     Check {
         /// The file
         file: Option<PathBuf>,
@@ -44,6 +46,9 @@ pub enum ConfigCommand {
         json: bool,
     },
     /// Write a commented file to begin with
+    #[command(
+        after_help = "Examples:\n  orchestrator config init\n  orchestrator config init /etc/orchestrator/orchestrator.toml"
+    )]
     Init {
         /// Where to
         #[arg(default_value = FILE_NAME)]

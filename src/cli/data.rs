@@ -17,10 +17,9 @@ pub async fn open(given: Option<&Path>) -> Result<Arc<Engine>, EngineError> {
 /// Prints a value as JSON.
 ///
 /// # Errors
-/// If it has no JSON form.
+/// If it has no JSON form, or cannot be written.
 pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    anstream::println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
+    super::text::print(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
 /// Who works on the data folder, for the audit log.

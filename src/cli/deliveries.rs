@@ -33,6 +33,7 @@ pub struct DeliveriesArgs {
 #[derive(Debug, Subcommand)]
 pub enum DeliveriesCommand {
     /// Show one webhook call and what came of it
+    #[command(after_help = "Example:\n  orchestrator deliveries show 7")]
     Show {
         /// Its number
         delivery: u64,
@@ -41,6 +42,7 @@ pub enum DeliveriesCommand {
         json: bool,
     },
     /// Decide upon a webhook call again
+    #[command(after_help = "Example:\n  orchestrator deliveries replay 7")]
     Replay {
         /// Its number
         delivery: u64,

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
+use super::text;
 use crate::pipeline;
 use compose::compose;
 use look::look;
@@ -23,13 +24,13 @@ use look::look;
 /// If the folder cannot be read or written, or the file exists already.
 pub fn run(dir: &Path, force: bool, stdout_only: bool) -> anyhow::Result<i32> {
     let found = look(dir)?;
-    let text = compose(&found);
-    if let Err(errors) = pipeline::parse("pipeline.yaml", text.as_bytes()) {
-        let rendered = pipeline::render(&errors, &text, pipeline::Colour::Never);
+    let composed = compose(&found);
+    if let Err(errors) = pipeline::parse("pipeline.yaml", composed.as_bytes()) {
+        let rendered = pipeline::render(&errors, &composed, pipeline::Colour::Never);
         bail!("the pipeline made for this folder is not valid, which is our mistake; please report it:\n{rendered}");
     }
     if stdout_only {
-        std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
+        text::print(&composed)?;
         return Ok(0);
     }
     let target = dir.join("pipeline.yaml");
@@ -46,11 +47,9 @@ pub fn run(dir: &Path, force: bool, stdout_only: bool) -> anyhow::Result<i32> {
         }
         Err(error) => return Err(error).with_context(|| format!("cannot write `{}`", target.display())),
     };
-    file.write_all(text.as_bytes()).with_context(|| format!("cannot write `{}`", target.display()))?;
-    let mut out = std::io::stdout();
-    writeln!(out, "wrote {}: {}", target.display(), found.summary()).context("cannot write to standard output")?;
-    writeln!(out, "next: read it, then `orchestrator run {}`", target.display())
-        .context("cannot write to standard output")?;
+    file.write_all(composed.as_bytes()).with_context(|| format!("cannot write `{}`", target.display()))?;
+    text::line(&format!("wrote {}: {}", target.display(), found.summary()));
+    text::line(&format!("next: read it, then `orchestrator run {}`", target.display()));
     Ok(0)
 }
 

@@ -6,7 +6,7 @@ mod credentials;
 mod table;
 mod view;
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +21,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use super::text;
 use crate::load::contract::broken_contract;
 use crate::load::engine::{LoadError, run as run_load};
 use crate::load::plan::{JsonLines, LoadPlan, MAX_JSON_LINES_BYTES, split_json_lines};
@@ -316,7 +317,7 @@ fn finish(args: &LoadtestArgs, report: &LoadReport) -> anyhow::Result<i32> {
     if args.json {
         print_json(&serde_json::to_value(report)?)?;
     } else {
-        print(&table::render(report))?;
+        text::print(&table::render(report))?;
         if let Some(path) = &args.html {
             anstream::eprintln!("report: {}", path.display());
         }
@@ -335,21 +336,13 @@ fn refuse(args: &LoadtestArgs, results: &[CheckResult]) -> anyhow::Result<i32> {
         let verdict = Verdict::Failed.word();
         print_json(&serde_json::json!({ "verdict": verdict, "reasons": [reason], "contract": results }))?;
     } else {
-        print(&format!("{}\n{reason}\n", table::verdict(Verdict::Failed)))?;
+        text::print(&format!("{}\n{reason}\n", table::verdict(Verdict::Failed)))?;
     }
     Ok(FAILED)
 }
 
 fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     let pretty = std::io::stdout().is_terminal();
-    let text = if pretty { serde_json::to_string_pretty(value)? } else { value.to_string() };
-    print(&format!("{text}\n"))
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    match anstream::stdout().write_all(text.as_bytes()) {
-        // `loadtest | head`: whoever reads has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("cannot write to standard output"),
-    }
+    let json = if pretty { serde_json::to_string_pretty(value)? } else { value.to_string() };
+    text::print(&format!("{json}\n"))
 }

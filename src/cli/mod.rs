@@ -160,9 +160,7 @@ async fn dispatch(cli: Cli, given: Given) -> anyhow::Result<i32> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "orchestrator", &mut script);
-            // A reader that has seen enough is no error.
-            anstream::print!("{}", String::from_utf8_lossy(&script));
-            Ok(exit::PASSED)
+            text::print(&String::from_utf8_lossy(&script)).map(|()| exit::PASSED)
         }
         Command::ServeModel(args) => serve_model::run(args).await,
     }
@@ -172,5 +170,49 @@ fn deployments(args: &DeploymentsArgs) -> Here {
     match args.command {
         None | Some(DeploymentsCommand::Logs { .. }) => Here::Reads,
         Some(DeploymentsCommand::Stop { .. } | DeploymentsCommand::Restore { .. }) => Here::Changes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An example as a shell would hand it over: no redirection, no remark behind two blanks.
+    fn words(example: &str) -> Vec<String> {
+        let example = example.split("  ").next().unwrap().split(['<', '>']).next().unwrap();
+        let mut words: Vec<String> = Vec::new();
+        for (at, part) in example.split('\'').enumerate() {
+            if at % 2 == 1 {
+                words.push(part.to_owned());
+            } else {
+                words.extend(part.split_whitespace().map(str::to_owned));
+            }
+        }
+        words
+    }
+
+    fn walk(command: &clap::Command, name: &str, seen: &mut usize) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let examples: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("  orchestrator ")).collect();
+        if name != "orchestrator" {
+            assert!(help.starts_with("Example") && !examples.is_empty(), "`{name} --help` has no example");
+        }
+        for example in examples {
+            let typed = words(&format!("orchestrator {example}"));
+            assert!(typed.join(" ").contains(name.trim_start_matches("orchestrator ")), "{name}: {typed:?}");
+            let parsed = Cli::command().try_get_matches_from(&typed);
+            assert!(parsed.is_ok(), "{name}: {typed:?}: {}", parsed.err().unwrap());
+            *seen += 1;
+        }
+        for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set() && inner.get_name() != "help") {
+            walk(inner, &format!("{name} {}", inner.get_name()), seen);
+        }
+    }
+
+    #[test]
+    fn every_command_has_examples_that_can_be_typed() {
+        let mut seen = 0;
+        walk(&Cli::command(), "orchestrator", &mut seen);
+        assert!(seen > 60, "{seen}");
     }
 }

@@ -35,17 +35,20 @@ pub enum ProjectCommand {
     )]
     Add(Box<AddArgs>),
     /// List projects
+    #[command(after_help = "Example:\n  orchestrator project list")]
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Take a project out of the configuration file; its builds stay
+    #[command(after_help = "Example:\n  orchestrator project remove api")]
     Remove {
         /// Its name
         name: String,
     },
     /// Look whether a project can be built: repository, pipeline, secrets
+    #[command(after_help = "Example:\n  orchestrator project check api")]
     Check {
         /// Its name
         name: String,

@@ -27,14 +27,17 @@ pub struct QueueArgs {
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
     /// Begin no more builds; what runs goes on
+    #[command(after_help = "Example:\n  orchestrator queue pause --reason 'new disks'")]
     Pause {
         /// Why, for those who wait
         #[arg(long, short)]
         reason: Option<String>,
     },
     /// Begin builds again
+    #[command(after_help = "Example:\n  orchestrator queue resume")]
     Resume,
     /// Move a waiting build
+    #[command(after_help = "Example:\n  orchestrator queue move 12 front")]
     Move {
         /// The build
         build: BuildId,

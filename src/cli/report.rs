@@ -10,6 +10,7 @@ use super::text;
 use crate::build::status::{BuildStatus, StageStatus};
 use crate::client::answers::{BuildDetail, Piece, Stage};
 use crate::client::{Ask, Client};
+use crate::engine::lock::BuildLock;
 use crate::engine::{Engine, outcome};
 use crate::ids::{BuildId, Micros};
 use crate::report::{Champion, StageReport};
@@ -60,12 +61,13 @@ const LAST_LINES: u64 = 15;
 pub async fn print(engine: &Arc<Engine>, id: BuildId, parts: Parts) -> anyhow::Result<()> {
     let report = outcome::collect(engine, id).await?;
     let build = &report.build;
-    let running = build.status == BuildStatus::Running;
+    // Whoever drives it has the lock.
+    let left = build.status == BuildStatus::Running && BuildLock::take(&engine.paths, build.id).is_ok();
     let shown = Shown {
         id: build.id,
         status: build.status.word().to_owned(),
         took: build.ended_at.zip(build.started_at).map(|(to, from)| to.since(from)),
-        hint: running.then(|| format!("go on with: orchestrator run --resume {}", build.id.0)),
+        hint: left.then(|| format!("go on with: orchestrator run --resume {}", build.id.0)),
         stages: report.stages.into_iter().map(|stage| stage_here(engine, id, stage)).collect(),
         champion: report.champion,
         untold: report.reports.into_iter().filter_map(|told| Some((told.channel, told.problem?))).collect(),

@@ -1,8 +1,8 @@
 //! `orchestrator schema`: the JSON Schema of the pipeline language.
 
-use std::io::Write;
-
 use anyhow::Context;
+
+use super::text::print;
 
 /// The schema as it is printed, with a line end.
 ///
@@ -18,8 +18,8 @@ pub fn text() -> anyhow::Result<String> {
 /// Prints it.
 ///
 /// # Errors
-/// If standard output is closed.
+/// If there is no text.
 pub fn run() -> anyhow::Result<i32> {
-    std::io::stdout().write_all(text()?.as_bytes()).context("cannot write to standard output")?;
+    print(&text()?)?;
     Ok(0)
 }

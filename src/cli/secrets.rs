@@ -31,6 +31,9 @@ pub struct SecretsArgs {
 #[derive(Debug, Subcommand)]
 pub enum SecretsCommand {
     /// Set a secret; its value is typed, or read from standard input
+    #[command(
+        after_help = "Examples:\n  orchestrator secrets set REGISTRY_TOKEN --project churn\n  orchestrator secrets set REGISTRY_TOKEN < token"
+    )]
     Set {
         /// The variable that scripts see
         name: String,
@@ -45,6 +48,7 @@ pub enum SecretsCommand {
         stage: Vec<String>,
     },
     /// List names of secrets; values are never shown
+    #[command(after_help = "Example:\n  orchestrator secrets list --project churn")]
     List {
         /// Of this project [default: those for all]
         #[arg(long)]
@@ -54,6 +58,7 @@ pub enum SecretsCommand {
         json: bool,
     },
     /// Remove a secret
+    #[command(after_help = "Example:\n  orchestrator secrets remove REGISTRY_TOKEN --project churn")]
     Remove {
         /// Its name
         name: String,
@@ -62,6 +67,7 @@ pub enum SecretsCommand {
         project: Option<String>,
     },
     /// Make a new key, seal all secrets with it, forget the old one
+    #[command(after_help = "Example:\n  orchestrator secrets rotate")]
     Rotate,
 }
 

@@ -50,7 +50,7 @@ pub async fn run(data: Option<&Path>, args: ServeArgs, verbose: u8) -> anyhow::R
     if let Some(token) = &daemon.first_token {
         // Once, on the terminal and not in the log: it is stored as a hash only.
         anstream::println!(
-            "The first token, for everything, shown this once:\n\n  {token}\n\nKeep it, or make others with it: orchestrator tokens create NAME"
+            "The first token, for everything, shown this once:\n\n  {token}\n\nKeep it. Others are made on this machine: orchestrator tokens create laptop --scope admin"
         );
     }
     if open {

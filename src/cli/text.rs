@@ -33,6 +33,20 @@ pub fn line(text: &str) {
     let _ = writeln!(anstream::stdout(), "{text}");
 }
 
+/// Text to standard output, as it is. Whoever reads it may have seen enough (`| head`).
+///
+/// # Errors
+/// If it cannot be written for another reason, like a full disk.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    use anyhow::Context;
+    use std::io::Write;
+    let mut stdout = anstream::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
+}
+
 /// Many lines to standard output in one write, each after `prefix` and cleaned as [`one_line`] does.
 pub fn block<'a>(prefix: &str, lines: impl IntoIterator<Item = &'a str>, most: usize) {
     use std::io::Write;

@@ -28,6 +28,9 @@ pub struct TokensArgs {
 #[derive(Debug, Subcommand)]
 pub enum TokensCommand {
     /// Make a token; it is printed once
+    #[command(
+        after_help = "Examples:\n  orchestrator tokens create laptop --scope admin\n  orchestrator tokens create ci --scope trigger --project churn --days 90"
+    )]
     Create {
         /// What it is called
         name: String,
@@ -45,12 +48,14 @@ pub enum TokensCommand {
         json: bool,
     },
     /// List tokens, without themselves
+    #[command(after_help = "Example:\n  orchestrator tokens list")]
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// End a token
+    #[command(after_help = "Example:\n  orchestrator tokens revoke 3")]
     Revoke {
         /// Its number
         token: u64,

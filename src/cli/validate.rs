@@ -1,11 +1,12 @@
 //! `orchestrator validate FILE...`: all errors of pipeline files.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use super::text;
 use crate::pipeline::{self, Colour, Diagnostic, MAX_BYTES, Severity};
 
 /// All files are good.
@@ -33,18 +34,14 @@ pub fn run(files: &[PathBuf], json: bool) -> anyhow::Result<i32> {
             code = INVALID;
         }
         if !json {
-            let text = String::from_utf8_lossy(&bytes);
-            // The stream takes the colours out again where they are not wanted.
-            write!(anstream::stderr(), "{}", pipeline::render(&found, &text, Colour::Always))
-                .context("cannot write to standard error")?;
-            writeln!(std::io::stdout(), "{}", summary(&name, good, &found))
-                .context("cannot write to standard output")?;
+            print(&found, &bytes);
+            text::print(&format!("{}\n", summary(&name, good, &found)))?;
         }
         all.extend(found);
     }
     if json {
-        let text = serde_json::to_string_pretty(&all).context("cannot write the diagnostics as JSON")?;
-        writeln!(std::io::stdout(), "{text}").context("cannot write to standard output")?;
+        let json = serde_json::to_string_pretty(&all).context("cannot write the diagnostics as JSON")?;
+        text::print(&format!("{json}\n"))?;
     }
     Ok(code)
 }

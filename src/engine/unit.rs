@@ -382,10 +382,26 @@ pub fn check(attempt: &Attempt, exit: &Exit) -> Result<(), Halt> {
     if exit.code == 0 {
         return Ok(());
     }
-    let failed = attempt.steps.iter().find(|step| step.code.is_some_and(|code| code != 0));
-    let place = failed.map_or_else(String::new, |step| format!("step `{}` ", step.name));
+    let place = failed_step(attempt).unwrap_or_default();
     let message = format!("{place}ended with exit code {}{}", exit.code, hint(exit.code));
     Err(Halt::Failed(Failure { kind: FailureKind::Exit, message, code: Some(exit.code) }))
+}
+
+/// The step that failed, as the beginning of a sentence. A script without a name of its own is called by its first line, which
+/// need not be the one that failed.
+fn failed_step(attempt: &Attempt) -> Option<String> {
+    let at = attempt.steps.iter().position(|step| step.code.is_some_and(|code| code != 0))?;
+    let name = &attempt.steps[at].name;
+    let script = match &attempt.cx.node().stage.work {
+        Some(Work::Run { steps, .. }) => steps.get(at).map(|step| step.script.trim()),
+        Some(Work::Command(_)) | None => None,
+    };
+    let unnamed = script.filter(|script| script.lines().any(|line| line.trim().chars().take(80).eq(name.chars())));
+    let lines = unnamed.map_or(1, |script| script.lines().filter(|line| !line.trim().is_empty()).count());
+    Some(match lines {
+        0 | 1 => format!("step `{name}` "),
+        lines => format!("the script ({lines} lines, from `{name}`) "),
+    })
 }
 
 /// What the well-known codes mean.
