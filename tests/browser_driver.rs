@@ -16,7 +16,7 @@ pub fn free_port() -> u16 {
 /// A browser with one tab.
 pub struct Browser {
     driver: WebDriver,
-    server: Child,
+    server: Server,
     /// What pages may say without being wrong: an error that the test made happen.
     pub forgiven: Vec<&'static str>,
     _profile: tempfile::TempDir,
@@ -49,17 +49,33 @@ pub fn with_browser<F: AsyncFnOnce(&mut Browser)>(test: F) {
     });
 }
 
+/// The driver's process. It ends with the test, however that ends.
+struct Server(Child);
+
+impl Server {
+    fn of(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 impl Browser {
     async fn start() -> Self {
         let profile = tempfile::tempdir().unwrap();
         let port = free_port();
-        let server = Command::new("chromedriver")
-            .arg(format!("--port={port}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let server = Server::of(
+            Command::new("chromedriver")
+                .arg(format!("--port={port}"))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+        );
         let mut capabilities = DesiredCapabilities::chrome();
         let profile_argument = format!("--user-data-dir={}", profile.path().display());
         for argument in [
@@ -92,8 +108,7 @@ impl Browser {
     async fn end(mut self) {
         let wrong: Vec<String> = self.complaints().await;
         self.driver.clone().quit().await.unwrap();
-        self.server.kill().unwrap();
-        self.server.wait().unwrap();
+        drop(self.server);
         assert!(wrong.is_empty(), "the console says: {wrong:#?}");
     }
 
