@@ -231,7 +231,7 @@ fn who_is_let_in() {
 
     assert_eq!(
         served.expect(2, &["--server", &url, "gc"]).err,
-        "error: this command works on this machine alone: leave --server away\n"
+        "error: `gc` works on this machine alone: leave --server away\n"
     );
     assert_eq!(served.run(&["--server", "nonsense", "builds"]).code, 2);
     served.stop();
