@@ -10,6 +10,7 @@ What is drawn is what the command wrote, nothing else. Exits with the command's 
 import html
 import os
 import pty
+import re
 import sys
 
 import pyte
@@ -17,7 +18,7 @@ import pyte
 COLUMNS, LINES = 112, 200
 WIDTH, HEIGHT, PAD = 8.4, 18, 14
 COLOURS = {
-    "default": "#d8dee9", "black": "#4c566a", "red": "#e06c75", "green": "#98c379", "brown": "#e5c07b",
+    "default": "#d8dee9", "black": "#8b95a5", "red": "#e06c75", "green": "#98c379", "brown": "#e5c07b",
     "yellow": "#e5c07b", "blue": "#61afef", "magenta": "#c678dd", "cyan": "#56b6c2", "white": "#eceff4",
 }
 
@@ -49,7 +50,7 @@ def record(command):
 
 
 def spans(row):
-    """Runs of characters of one style: (column, text, colour, bold)."""
+    """Words of one style: (column, text, colour, bold)."""
     found, start, text, style = [], 0, "", None
     for column in range(COLUMNS):
         cell = row[column]
@@ -61,7 +62,10 @@ def spans(row):
             start, style = column, now
         text += cell.data
     found.append((start, text, style))
-    return [(at, text.rstrip(), *style) for at, text, style in found if text.strip()]
+    # Word by word, each at its own place: what becomes of blanks inside of text differs between browsers.
+    return [
+        (at + word.start(), word.group(), *style) for at, text, style in found for word in re.finditer(r"\S+", text)
+    ]
 
 
 def draw(screen, title):
@@ -73,7 +77,7 @@ def draw(screen, title):
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
         f'height="{height:.0f}" role="img"><title>{html.escape(title)}</title>',
         f'<rect width="100%" height="100%" rx="8" fill="#20242c"/>',
-        '<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="14" xml:space="preserve">',
+        '<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="14">',
         f'<text x="{PAD}" y="{PAD + HEIGHT}" fill="#98c379">$ <tspan fill="#eceff4">{html.escape(title)}</tspan></text>',
     ]
     for line, row in enumerate(rows, start=2):

@@ -1,5 +1,6 @@
 //! How durations, sizes and numbers are written for people. PURE.
 
+use std::error::Error;
 use std::time::Duration;
 
 /// `0.4 s`, `12 s`, `3 m 05 s`, `2 h 07 m`.
@@ -34,6 +35,16 @@ pub fn number(value: f64) -> String {
     } else {
         format!("{value:.4}")
     }
+}
+
+/// The innermost cause of an error. The layers around it only say that something failed, and may hold an address that is a
+/// secret.
+pub fn cause(error: &(dyn Error + 'static)) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
 }
 
 /// Text for HTML and XML, in elements and in quoted attributes.

@@ -8,7 +8,7 @@ use crate::images;
 use crate::served::{REPOSITORY, Served, Site};
 
 /// A delivery that tells of a pull request from a fork.
-fn of_fork(action: &str, number: u64, base: &str, head: &str) -> Vec<u8> {
+pub fn of_fork(action: &str, number: u64, base: &str, head: &str) -> Vec<u8> {
     let text = include_str!("fixtures/github-webhooks/own/pull_request.fork.json");
     let mut body: Value = serde_json::from_str(text).unwrap();
     body["action"] = json!(action);

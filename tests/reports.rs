@@ -7,6 +7,7 @@ use std::sync::mpsc;
 
 use serde_json::{Value, json};
 
+use crate::daemon_forks::of_fork;
 use crate::github_model::{Fault, GitHubModel, Seen};
 use crate::harness::eventually;
 use crate::served::{REPOSITORY, Site, push};
@@ -108,6 +109,8 @@ fn what_was_not_told_before_a_kill_is_told_after_it() {
             .iter()
             .any(|report| report["problem"].as_str().is_some_and(|why| why.contains("cannot reach")))
     });
+    let page = crate::served::request(daemon.address(), "GET", "/builds/1", &[], b"").unwrap().body;
+    assert!(page.contains("Not told") && page.contains("cannot reach"), "{page}");
     daemon.kill();
     let model = GitHubModel::start_at(address);
     let daemon = site.serve();
@@ -121,20 +124,10 @@ fn what_was_not_told_before_a_kill_is_told_after_it() {
 
 /// A delivery about a pull request of the project's own branch.
 fn of_request(action: &str, number: u64, base: &str, head: &str) -> Vec<u8> {
-    let text = include_str!("fixtures/github-webhooks/own/pull_request.fork.json");
-    let mut body: Value = serde_json::from_str(text).unwrap();
-    body["action"] = json!(action);
-    body["number"] = json!(number);
-    body["repository"]["id"] = json!(REPOSITORY);
+    let mut body: Value = serde_json::from_slice(&of_fork(action, number, base, head)).unwrap();
     let request = &mut body["pull_request"];
-    request["number"] = json!(number);
-    request["head"]["sha"] = json!(head);
     request["head"]["ref"] = json!("topic");
     request["head"]["repo"] = request["base"]["repo"].clone();
-    request["head"]["repo"]["id"] = json!(REPOSITORY);
-    request["base"]["sha"] = json!(base);
-    request["base"]["ref"] = json!("main");
-    request["base"]["repo"]["id"] = json!(REPOSITORY);
     body.to_string().into_bytes()
 }
 

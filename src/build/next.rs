@@ -154,16 +154,6 @@ fn result(plan: &Plan, state: &BuildState) -> BuildStatus {
         return BuildStatus::Failed;
     }
     // Of an earlier go: other stages ran again, and this one did not.
-    let cancelled = state.stages.iter().find_map(|stage| match stage {
-        StageStatus::Cancelled { reason } => Some(*reason),
-        StageStatus::Waiting
-        | StageStatus::Again { .. }
-        | StageStatus::Running { .. }
-        | StageStatus::Delayed { .. }
-        | StageStatus::Succeeded { .. }
-        | StageStatus::Reused { .. }
-        | StageStatus::Failed { .. }
-        | StageStatus::Skipped { .. } => None,
-    });
+    let cancelled = state.stages.iter().find_map(StageStatus::cancelled);
     cancelled.map_or(BuildStatus::Passed, |reason| BuildStatus::Cancelled { reason })
 }

@@ -221,6 +221,16 @@ impl StageStatus {
         }
     }
 
+    /// The last attempt of a stage that failed for good, and why.
+    pub fn failure(&self) -> Option<(u32, &Failure)> {
+        if let StageStatus::Failed { attempt, failure } = self { Some((*attempt, failure)) } else { None }
+    }
+
+    /// Why it was cancelled, if it was.
+    pub fn cancelled(&self) -> Option<CancelReason> {
+        if let StageStatus::Cancelled { reason } = self { Some(*reason) } else { None }
+    }
+
     /// Its outputs are there for others.
     pub fn is_good(&self) -> bool {
         matches!(self, StageStatus::Succeeded { .. } | StageStatus::Reused { .. })

@@ -78,20 +78,10 @@ pub async fn print(engine: &Arc<Engine>, id: BuildId, parts: Parts) -> anyhow::R
 
 fn stage_here(engine: &Engine, id: BuildId, stage: StageReport) -> ShownStage {
     let last = stage.attempts.last();
-    let failure = match &stage.row.status {
-        StageStatus::Failed { attempt, failure } => {
-            let log = engine.paths.log(id, &stage.row.node, *attempt);
-            Some((failure.message.clone(), super::view::last_lines(&log, LAST_LINES)))
-        }
-        StageStatus::Waiting
-        | StageStatus::Again { .. }
-        | StageStatus::Running { .. }
-        | StageStatus::Delayed { .. }
-        | StageStatus::Succeeded { .. }
-        | StageStatus::Reused { .. }
-        | StageStatus::Skipped { .. }
-        | StageStatus::Cancelled { .. } => None,
-    };
+    let failure = stage.row.status.failure().map(|(attempt, failure)| {
+        let log = engine.paths.log(id, &stage.row.node, attempt);
+        (failure.message.clone(), super::view::last_lines(&log, LAST_LINES))
+    });
     ShownStage {
         node: stage.row.node.to_string(),
         status: stage.row.status.word().to_owned(),

@@ -134,7 +134,7 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("orchestrator/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| strange(in_words(&error)))?;
+            .map_err(|error| strange(crate::words::cause(&error)))?;
         let token = token.map(|token| {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
                 .map_err(|_| strange("the token holds characters that no token has".to_owned()))?;
@@ -265,17 +265,8 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
-        ClientError::Unreachable { server: self.server().to_owned(), detail: in_words(error) }
+        ClientError::Unreachable { server: self.server().to_owned(), detail: crate::words::cause(error) }
     }
-}
-
-/// The innermost cause: the layers around it only say that a request failed.
-fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut inner: &dyn std::error::Error = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
 }
 
 #[cfg(test)]

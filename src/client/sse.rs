@@ -96,7 +96,7 @@ impl Events {
             }
             let chunk = self.answer.chunk().await.map_err(|error| ClientError::Unreachable {
                 server: self.server.clone(),
-                detail: super::in_words(&error),
+                detail: crate::words::cause(&error),
             })?;
             let Some(chunk) = chunk else { return Ok(None) };
             if !self.parser.push(&chunk) {

@@ -184,7 +184,7 @@ fn same_inputs(parts: &KeyParts, earlier: &ResultRow) -> bool {
 fn never(kind: &Kind) -> &'static str {
     match kind {
         Kind::Plain => "it declares no outputs, so it is run for its effect",
-        Kind::TestApi(_) | Kind::Loadtest(_) => "its result is of this moment",
+        Kind::TestApi(_) | Kind::Loadtest(_) => "it tests the server as it is now, so it always runs",
         Kind::Promote(_) => "a promotion is never reused",
         Kind::Train(_) | Kind::Tune(_) => "`reuse: false`",
     }

@@ -41,3 +41,37 @@ fn champion(db: &Tx, stages: &[StageReport]) -> Result<Option<Champion>, StoreEr
     let metrics = models::version(db, model, version)?.metrics;
     Ok(Some(Champion { version, metrics }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a run of the quickstart left.
+    const ROWS: &str = include_str!("../../tests/fixtures/store/first-schema.sql");
+
+    #[tokio::test]
+    async fn what_stages_really_wrote_is_understood() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Arc::new(crate::store::Store::open(&folder.path().join("s.db")).expect("opens"));
+        // The rows bring the data folder's name along.
+        let rows = store.write(|tx| {
+            tx.execute("DELETE FROM meta WHERE name = 'instance'", [])?;
+            Ok(tx.execute_batch(ROWS)?)
+        });
+        rows.await.expect("written");
+        let report = store.read(|db| of_build(db, BuildId(2))).await.expect("read");
+        let of = |kind: &str| report.stages.iter().find(|stage| stage.row.kind == kind).expect("a stage");
+        assert_eq!(of("test-api").checks().map(|checks| checks.len()), Some(3));
+        assert_eq!(of("loadtest").load().map(|load| load.verdict.word()), Some("passed"));
+        let judged = of("promote").judged().expect("a judgement");
+        assert_eq!((judged.outcome(), judged.judgement.champion), ("promoted", Some(1)));
+        assert_eq!(report.champion.as_ref().map(|champion| champion.version), Some(1));
+
+        let comment = crate::report::comment::of_build(&report, None, "https://ci.example.org/builds/2", None);
+        for part in ["**Load test", "POST &#47;predict", "3 of 3 passed", "beside champion v1", "| better |"] {
+            assert!(comment.contains(part), "{part}: {comment}");
+        }
+        let picture = crate::report::plot::of_build(&report).expect("a picture");
+        assert!(picture.contains("POST /predict p95") && picture.contains(">0.1445<"), "{picture}");
+    }
+}

@@ -50,7 +50,11 @@ pub async fn taken_for(
     let here = runner_of(serve, request.runner.as_deref()) == "local";
     for node in expanded.plan.nodes.iter().filter(|node| node.skip.is_none()) {
         let Kind::Promote(promote) = &node.stage.kind else { continue };
+        // What waits for a person is deployed by that person.
         let Deploy::Replace { port } = &promote.deploy else { continue };
+        if promote.approval_manual {
+            continue;
+        }
         if let Some(why) = taken(engine, &promote.model, *port, here).await? {
             return Ok(Some(why));
         }

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::app::{self, Installed};
 use super::pace::Pace;
-use super::{Answer, Untold, cause, client, read, words};
+use super::{Answer, Untold, client, read, words};
+use crate::words::cause;
 
 /// Pages of comments that are looked through, 100 on each.
 const PAGES: usize = 30;
@@ -198,7 +199,7 @@ impl GitHub {
         }
         match request.send().await {
             Ok(response) => read(response).await,
-            Err(error) => Err(Untold::later(format!("cannot reach {}: {}", self.api, cause(&error)))),
+            Err(error) => Err(Untold::outage(format!("cannot reach {}: {}", self.api, cause(&error)))),
         }
     }
 }
@@ -224,7 +225,7 @@ fn refusal(call: &Call<'_>, answer: &Answer) -> Untold {
             "GitHub answers {} to {what} ({message}): the token or App may not write there, or the repository is another one",
             answer.status.as_u16()
         )),
-        status if status.is_server_error() => Untold::later(format!("GitHub answers {} to {what}", status.as_u16())),
+        status if status.is_server_error() => Untold::outage(format!("GitHub answers {} to {what}", status.as_u16())),
         status => {
             let errors = words(&said["errors"].to_string());
             Untold::Never(format!("GitHub answers {} to {what}: {message} {errors}", status.as_u16()))

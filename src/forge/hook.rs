@@ -5,8 +5,9 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, StatusCode};
 
-use super::{Untold, cause, client, read};
+use super::{Untold, client, read};
 use crate::trigger::signature::sign;
+use crate::words::cause;
 
 /// Who posts.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl Hooks {
         let answer = match request.body(post.body.to_owned()).send().await {
             Ok(response) => read(response).await?,
             Err(error) if error.is_builder() => return Err(Untold::later("the hook's URL is none that can be asked")),
-            Err(error) => return Err(Untold::later(format!("the hook cannot be reached: {}", cause(&error)))),
+            Err(error) => return Err(Untold::outage(format!("the hook cannot be reached: {}", cause(&error)))),
         };
         let status = answer.status;
         let said = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -63,7 +64,7 @@ impl Hooks {
             StatusCode::REQUEST_TIMEOUT | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
                 Err(Untold::later(why))
             }
-            status if status.is_server_error() => Err(Untold::Later { why, after, all: false }),
+            status if status.is_server_error() => Err(Untold::Later { why, after, all: true }),
             _ => Err(Untold::Never(why)),
         }
     }

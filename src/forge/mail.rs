@@ -69,8 +69,8 @@ impl Mailer {
         match sent {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) if error.is_permanent() => Err(Untold::Never(format!("the mail server refuses: {error}"))),
-            Ok(Err(error)) => Err(Untold::later(format!("the mail server: {error}"))),
-            Err(_) => Err(Untold::later("the mail server does not answer")),
+            Ok(Err(error)) => Err(Untold::outage(format!("the mail server: {error}"))),
+            Err(_) => Err(Untold::outage("the mail server does not answer")),
         }
     }
 }

@@ -7,11 +7,12 @@ pub mod hook;
 pub mod mail;
 mod pace;
 
-use std::error::Error;
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Response, StatusCode};
+
+use crate::words::cause;
 
 /// For connecting, and for a whole exchange.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -43,6 +44,11 @@ impl Untold {
     fn later(why: impl Into<String>) -> Self {
         Self::Later { why: why.into(), after: None, all: false }
     }
+
+    /// The receiver itself is out of order, whatever it is told.
+    fn outage(why: impl Into<String>) -> Self {
+        Self::Later { why: why.into(), after: None, all: true }
+    }
 }
 
 /// A client for programs that answer by JSON. Redirects are followed by the caller, or not at all: credentials must not go
@@ -55,15 +61,6 @@ fn client() -> Result<Client, Untold> {
         .user_agent(concat!("orchestrator/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|error| Untold::later(format!("no HTTP client: {}", cause(&error))))
-}
-
-/// The innermost cause. The layers around it hold the address, which may be a secret.
-fn cause(error: &(dyn Error + 'static)) -> String {
-    let mut inner: &dyn Error = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
 }
 
 /// An answer as a whole.
@@ -82,7 +79,7 @@ async fn read(mut response: Response) -> Result<Answer, Untold> {
             Ok(Some(chunk)) if body.len() + chunk.len() <= MOST_BYTES => body.extend_from_slice(&chunk),
             Ok(Some(_)) => return Err(Untold::later(format!("the answer has more than {MOST_BYTES} bytes"))),
             Ok(None) => return Ok(Answer { status, headers, body }),
-            Err(error) => return Err(Untold::later(format!("the answer broke off: {}", cause(&error)))),
+            Err(error) => return Err(Untold::outage(format!("the answer broke off: {}", cause(&error)))),
         }
     }
 }

@@ -121,7 +121,7 @@ impl StageReport {
 
     /// The report of a `loadtest` stage.
     pub fn load(&self) -> Option<LoadReport> {
-        serde_json::from_value(self.found("loadtest")?.get("loadtest")?.clone()).ok()
+        serde_json::from_value(self.found("loadtest")?.clone()).ok()
     }
 
     /// The checks of a `test-api` stage, or those before a load test.

@@ -63,7 +63,8 @@ pub fn of_build(report: &BuildReport) -> Option<String> {
 fn metrics(report: &BuildReport) -> Vec<Bar> {
     let mut bars = Vec::new();
     for judged in report.stages.iter().filter_map(super::StageReport::judged) {
-        for finding in &judged.judgement.findings {
+        // A bar without another beside it shows nothing.
+        for finding in judged.judgement.findings.iter().filter(|finding| finding.champion.is_some()) {
             let both = [(finding.candidate, "a"), (finding.champion, "b")];
             let most = both.iter().filter_map(|(value, _)| *value).map(f64::abs).fold(0.0, f64::max);
             for (value, class) in both {

@@ -105,7 +105,7 @@ pub fn promoted() -> BuildReport {
     let stages = vec![
         train,
         stage("test-api", "test-api", good.clone(), vec![("checks", json!({ "checks": [check("it is up", &[])] }))]),
-        stage("loadtest", "loadtest", good.clone(), vec![("loadtest", json!({ "loadtest": load, "summary": "" }))]),
+        stage("loadtest", "loadtest", good.clone(), vec![("loadtest", load)]),
         stage("promote", "promote", good, vec![("judgement", judgement)]),
     ];
     let champion = Champion { version: 2, metrics: BTreeMap::from([("f1".to_owned(), 0.45)]) };

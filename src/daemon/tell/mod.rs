@@ -67,7 +67,8 @@ impl Teller {
         loop {
             match self.look(&mut receivers, &mut busy, &mut sending).await {
                 // There is more than was looked at.
-                Ok(true) => continue,
+                Ok(true) if !stop.is_cancelled() => continue,
+                Ok(true) => break,
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "what others are to be told cannot be read; trying again"),
             }
@@ -99,7 +100,7 @@ impl Teller {
         if !changed.is_empty() {
             let key = self.mark_key().await?;
             for row in changed {
-                self.spread(row, &key).await?;
+                self.spread_or_leave(row, &key).await?;
             }
             return Ok(true);
         }
@@ -124,6 +125,19 @@ impl Teller {
             });
         }
         Ok(false)
+    }
+
+    /// Spreads a change. One that cannot be read is left, so that it does not hold up all others.
+    async fn spread_or_leave(&self, row: OutboxRow, key: &str) -> Result<(), StoreError> {
+        let id = row.id;
+        match self.spread(row, key).await {
+            Err(error @ (StoreError::Missing(_) | StoreError::Conflict(_) | StoreError::Corrupt(_))) => {
+                tracing::error!(message = id, %error, "nobody can be told of a change");
+                let why = error.to_string();
+                self.engine.store.write(move |tx| outbox::give_up(tx, id, &why, now())).await
+            }
+            done => done,
+        }
     }
 
     async fn send_all(&self, receiver: &Mutex<Receiver>, rows: Vec<OutboxRow>) -> Result<(), StoreError> {
@@ -153,8 +167,7 @@ impl Teller {
             }
             Err(crate::forge::Untold::Later { why, after, all }) if at.since(row.made_at) < GIVE_UP => {
                 metrics.told(kind, "retried");
-                let usual = FIRST_TRY.saturating_mul(1 << row.tries.min(12)).min(LAST_TRY);
-                let wait = after.unwrap_or(usual);
+                let wait = after.unwrap_or_else(|| wait_after(row.tries));
                 tracing::warn!(message = id, channel = row.channel, "{why}; trying again in {} s", wait.as_secs());
                 let next = later(at, wait);
                 let channel = row.channel.clone();
@@ -190,6 +203,11 @@ pub async fn mark_key(engine: &Arc<Engine>) -> Result<String, StoreError> {
     }
     let fresh = crate::web::auth::new_token();
     engine.store.write(move |tx| settings::get_or_make(tx, MARK_KEY, &fresh)).await
+}
+
+/// How long to wait after so many tries that failed.
+fn wait_after(tries: u32) -> Duration {
+    FIRST_TRY.saturating_mul(1 << tries.min(12)).min(LAST_TRY)
 }
 
 /// All of GitHub's channels are one receiver: requests of one token go one after the other.

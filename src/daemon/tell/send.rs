@@ -15,6 +15,8 @@ pub(super) struct Receiver {
     /// For which address it was made.
     github: Option<(String, GitHub)>,
     hooks: Option<Hooks>,
+    /// Tries in a row that found it out of order.
+    outages: u32,
 }
 
 /// What came of a message.
@@ -25,7 +27,21 @@ pub(super) struct Sent {
 }
 
 impl Receiver {
+    /// Sends. Of a receiver that is out of order it says how long all that it is to be told has to wait: else each message
+    /// would find that out for itself.
     pub(super) async fn send(&mut self, config: &Config, row: &OutboxRow) -> Sent {
+        let mut sent = self.try_once(config, row).await;
+        match &mut sent.came_to {
+            Err(Untold::Later { after: after @ None, all: true, .. }) => {
+                *after = Some(super::wait_after(self.outages));
+                self.outages += 1;
+            }
+            Ok(()) | Err(Untold::Later { .. } | Untold::Never(_)) => self.outages = 0,
+        }
+        sent
+    }
+
+    async fn try_once(&mut self, config: &Config, row: &OutboxRow) -> Sent {
         match row.channel.strip_prefix("notify.") {
             Some(name) => self.notify(config, name, row).await,
             None => {
@@ -125,4 +141,52 @@ fn read(from: &SecretFrom, what: &str) -> Result<String, Untold> {
 
 fn unreadable(error: serde_json::Error) -> Untold {
     Untold::Never(format!("the stored message cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ids::Micros;
+
+    fn row(id: u64) -> OutboxRow {
+        OutboxRow {
+            id,
+            build: None,
+            channel: "notify.ops".to_owned(),
+            topic: String::new(),
+            body: serde_json::json!({ "subject": "s", "text": "t", "body": {} }).to_string(),
+            made_at: Micros(0),
+            tries: 0,
+            next_at: Micros(0),
+            problem: String::new(),
+            done_at: None,
+            gave_up: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_is_out_of_order_is_asked_less_and_less_often_by_whatever_message() {
+        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+        let folder = tempfile::tempdir().expect("a folder");
+        let (url, file) = (folder.path().join("url"), folder.path().join("orchestrator.toml"));
+        // A port that was free a moment ago.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+        std::fs::write(&url, format!("http://{free}/hook")).expect("written");
+        let text = format!("[notify.ops]\nkind = \"webhook\"\nurl_file = {:?}\n", url.display().to_string());
+        std::fs::write(&file, text).expect("written");
+        let config = crate::config::load::load(Some(&file), &BTreeMap::new()).expect("valid").config;
+        let mut receiver = Receiver::default();
+        for seconds in [1, 2, 4, 8] {
+            match receiver.send(&config, &row(seconds)).await.came_to {
+                Err(Untold::Later { after, all, why }) => {
+                    assert_eq!((after, all), (Some(Duration::from_secs(seconds)), true), "{why}");
+                    assert!(!why.contains("/hook"), "the address is a secret: {why}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

@@ -1,11 +1,9 @@
-//! What pages take: visitors, and forms that only our own pages can send.
+//! Forms that only our own pages can send.
 
 use axum::Form;
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderValue, Method, header};
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 
@@ -17,26 +15,6 @@ use crate::web::problem::Problem;
 /// The field that carries the CSRF token.
 const FIELD: &str = "csrf";
 const FORM: &str = "application/x-www-form-urlencoded";
-
-/// Who looks at a page. Those who are not signed in are led to where they can, and back.
-pub struct Visitor(pub Caller);
-
-impl FromRequestParts<App> for Visitor {
-    type Rejection = Response;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
-        let problem = match Caller::from_request_parts(parts, app).await {
-            Ok(caller) => return Ok(Self(caller)),
-            Err(problem) => problem,
-        };
-        if problem.status == StatusCode::UNAUTHORIZED.as_u16() && parts.method == Method::GET {
-            let wanted = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-            let next: String = form_urlencoded::byte_serialize(wanted.as_bytes()).collect();
-            return Err(Redirect::to(&format!("/sign-in?next={next}")).into_response());
-        }
-        Err(problem.into_response())
-    }
-}
 
 /// A form with the CSRF token of who sends it, in the field `csrf` or the header `x-csrf-token`. `T` has the other fields.
 pub struct SignedForm<T> {

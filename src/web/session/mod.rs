@@ -1,7 +1,7 @@
 //! Browsers: somebody signs in with a token once, and is known by a cookie from then on.
 //!
 //! For those who write pages and handlers:
-//! - A page that is read takes [`Visitor`]: who is not signed in is led to `/sign-in` and back.
+//! - A page that is read takes the caller; who is not signed in is led to `/sign-in` and back by `pages::for_people`.
 //! - A form that changes something takes [`SignedForm<T>`], which gives the caller and the form's fields. Every such form holds
 //!   `<input type="hidden" name="csrf" value="{{ caller.csrf() }}">` ([`Caller::csrf`]; empty where no cookie is in play, and
 //!   then nothing is asked for). A script that asks the API sends the same text as the header `x-csrf-token`.
@@ -43,7 +43,7 @@ use crate::engine::now;
 use crate::ids::Micros;
 use crate::store::sessions::{self, NewSession, SessionRow};
 
-pub use form::{SignedForm, Visitor};
+pub use form::SignedForm;
 use origin::From;
 pub use origin::changes;
 use provider::Provider;

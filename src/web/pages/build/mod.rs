@@ -15,12 +15,12 @@ use axum::routing::get;
 
 use super::shell::{Section, Shell};
 use super::visitor::Visitor;
-use crate::build::status::StageStatus;
 use crate::engine::{now, submit};
 use crate::ids::BuildId;
 use crate::logs::LogReader;
+use crate::report::Telling;
 use crate::store::access::Scope;
-use crate::store::{StoreError, Tx, attempts, builds, glance, queue, results, triggers};
+use crate::store::{StoreError, Tx, attempts, builds, glance, outbox, queue, results, triggers};
 use crate::web::App;
 use crate::web::api::builds::allowed;
 use crate::web::api::page::Named;
@@ -64,7 +64,8 @@ async fn show(visitor: Visitor, State(app): State<App>, Named(id): Named<u64>) -
         let good = good(db, &build)?;
         let good_params = good.as_ref().map(|good| builds::get(db, good.id)).transpose()?;
         let good_params = good_params.map(|row| row.request.params.into_iter().collect()).unwrap_or_default();
-        Ok(Rows { build, standing, stages, trigger, good, good_params })
+        let told = outbox::of_build(db, id)?.into_iter().map(Telling::of).collect();
+        Ok(Rows { build, standing, stages, trigger, good, good_params, told })
     });
     let rows = rows.await?;
     let tails = tails(&app, &rows).await?;
@@ -104,7 +105,7 @@ fn good(db: &Tx, build: &builds::BuildRow) -> Result<Option<glance::Glance>, Sto
 async fn tails(app: &App, rows: &Rows) -> Answer<BTreeMap<String, Vec<String>>> {
     let mut wanted: Vec<(String, PathBuf)> = Vec::new();
     for stage in &rows.stages {
-        if let StageStatus::Failed { attempt, .. } = stage.row.status
+        if let Some((attempt, _)) = stage.row.status.failure()
             && attempt > 0
             && wanted.len() < FAILURES
         {

@@ -7,6 +7,9 @@ use serde_json::Value;
 use crate::web::pages::mark::Mark;
 use crate::words;
 
+/// Lines about checks at most; the log has all.
+const LINES: usize = 12;
+
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
@@ -19,16 +22,16 @@ pub struct Said {
 /// The findings of an attempt.
 pub fn said(reports: &BTreeMap<String, Value>) -> Vec<Said> {
     let report = |name: &str| reports.get(name);
-    let all = [
-        report("checks").and_then(checks),
-        report("loadtest").and_then(load_test),
-        report("judgement").and_then(judgement),
-    ];
-    all.into_iter().flatten().collect()
+    let mut all = report("checks").map(checks).unwrap_or_default();
+    all.extend(report("loadtest").and_then(load_test));
+    all.extend(report("judgement").and_then(judgement));
+    all
 }
 
-fn checks(report: &Value) -> Option<Said> {
-    Some(Said { mark: None, text: report.get("summary")?.as_str()?.to_owned() })
+/// How many passed, and a line for each that did not.
+fn checks(report: &Value) -> Vec<Said> {
+    let summary = report.get("summary").and_then(Value::as_str).unwrap_or_default();
+    summary.lines().take(LINES).map(|line| Said { mark: None, text: line.to_owned() }).collect()
 }
 
 fn load_test(report: &Value) -> Option<Said> {
@@ -74,6 +77,11 @@ mod tests {
             assert_eq!(texts.join(";"), expected, "{name}");
         };
         check("checks", json!({ "summary": "2 of 3 checks passed" }), "|2 of 3 checks passed");
+        check(
+            "checks",
+            json!({ "summary": "0 of 1 checks passed\n✗ up: no answer" }),
+            "|0 of 1 checks passed;|✗ up: no answer",
+        );
         let load = json!({ "verdict": "passed", "total": { "rps": 3521.33, "failure_rate": 0.0125,
             "latency": { "percentiles": [{ "quantile": 0.5, "ms": 0.899 }, { "quantile": 0.95, "ms": 2.04 }] } } });
         check("loadtest", load, "within its thresholds|3521 requests/s · p50 0.9 ms · p95 2.0 ms · 1.25 % failed");

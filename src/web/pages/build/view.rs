@@ -9,6 +9,7 @@ use super::said::{Said, said};
 use crate::build::plan::Plan;
 use crate::build::status::{BuildStatus, Outcome, StageStatus};
 use crate::ids::{BuildId, Micros};
+use crate::report::Telling;
 use crate::store::attempts::AttemptRow;
 use crate::store::builds::{BuildRow, StageRow};
 use crate::store::glance::Glance;
@@ -40,6 +41,8 @@ pub struct Rows {
     pub good: Option<Glance>,
     /// The parameters of that.
     pub good_params: BTreeMap<String, String>,
+    /// Who was told of it, and who could not be.
+    pub told: Vec<Telling>,
 }
 
 /// What is known of a stage.
@@ -90,6 +93,8 @@ pub struct BuildPage {
     failures: Vec<Failure>,
     graph: Option<Graph>,
     stages: Vec<Row>,
+    /// Who could not be told, and why.
+    untold: Vec<(String, String)>,
     ended: bool,
     may_cancel: bool,
     may_retry: bool,
@@ -192,6 +197,7 @@ impl BuildPage {
             failures: failures(rows, tails),
             graph: plan.and_then(|plan| drawn(plan, rows, build.id, now)),
             stages,
+            untold: rows.told.iter().filter_map(|told| Some((told.channel.clone(), told.problem.clone()?))).collect(),
             ended,
             may_cancel: may.trigger && !ended,
             may_retry: may.trigger && ended,
@@ -243,20 +249,11 @@ fn changed(rows: &Rows, good: &Glance) -> Changed {
 }
 
 fn failures(rows: &Rows, tails: &BTreeMap<String, Vec<String>>) -> Vec<Failure> {
-    let failed = rows.stages.iter().filter_map(|stage| match &stage.row.status {
-        StageStatus::Failed { attempt, failure } => {
-            let node = stage.row.node.to_string();
-            let lines = tails.get(&node).into_iter().flatten().map(|line| Text::of(line)).collect();
-            Some(Failure { node, attempt: *attempt, message: failure.message.clone(), lines })
-        }
-        StageStatus::Waiting
-        | StageStatus::Again { .. }
-        | StageStatus::Running { .. }
-        | StageStatus::Delayed { .. }
-        | StageStatus::Succeeded { .. }
-        | StageStatus::Reused { .. }
-        | StageStatus::Skipped { .. }
-        | StageStatus::Cancelled { .. } => None,
+    let failed = rows.stages.iter().filter_map(|stage| {
+        let (attempt, failure) = stage.row.status.failure()?;
+        let node = stage.row.node.to_string();
+        let lines = tails.get(&node).into_iter().flatten().map(|line| Text::of(line)).collect();
+        Some(Failure { node, attempt, message: failure.message.clone(), lines })
     });
     failed.take(FAILURES).collect()
 }

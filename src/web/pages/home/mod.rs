@@ -7,7 +7,6 @@ use axum::response::Response;
 
 use super::shell::{Section, Shell};
 use super::visitor::Visitor;
-use crate::build::status::StageStatus;
 use crate::engine::now;
 use crate::ids::BuildId;
 use crate::store::access::Scope;
@@ -74,17 +73,8 @@ fn of_project(db: &Tx, name: &str) -> Result<ProjectRows, StoreError> {
 /// The first stage that failed.
 fn failure(db: &Tx, build: BuildId) -> Result<Option<Failure>, StoreError> {
     let stages = builds::stages(db, build)?;
-    Ok(stages.into_iter().find_map(|stage| match stage.status {
-        StageStatus::Failed { failure, .. } => {
-            Some(Failure { stage: stage.node.to_string(), message: failure.message })
-        }
-        StageStatus::Waiting
-        | StageStatus::Again { .. }
-        | StageStatus::Running { .. }
-        | StageStatus::Delayed { .. }
-        | StageStatus::Succeeded { .. }
-        | StageStatus::Reused { .. }
-        | StageStatus::Skipped { .. }
-        | StageStatus::Cancelled { .. } => None,
+    Ok(stages.into_iter().find_map(|stage| {
+        let (_, failure) = stage.status.failure()?;
+        Some(Failure { stage: stage.node.to_string(), message: failure.message.clone() })
     }))
 }

@@ -10,6 +10,7 @@ use url::{Url, form_urlencoded};
 
 use super::Refused;
 use crate::config::repository::is_plain_http_elsewhere;
+use crate::words::cause;
 
 const CONNECT: Duration = Duration::from_secs(5);
 const WHOLE: Duration = Duration::from_secs(10);
@@ -81,15 +82,6 @@ async fn answer(url: &Url, request: RequestBuilder) -> Result<(StatusCode, Value
         Err(_) if !status.is_success() => Ok((status, Value::Null)),
         Err(error) => Err(failed(format!("the answer is no JSON ({error})"))),
     }
-}
-
-/// The innermost cause; the layers around it repeat the address.
-fn cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
 }
 
 /// An address that may be asked, or that a person may be sent to.
