@@ -37,6 +37,26 @@ pub fn number(value: f64) -> String {
     }
 }
 
+/// `1 check`, `3 checks`.
+pub fn count(number: usize, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+}
+
+/// An error and its causes, each said once: some layers quote the one below themselves.
+pub fn chain<'a>(causes: impl Iterator<Item = &'a (dyn Error + 'static)>) -> String {
+    let mut said = String::new();
+    for cause in causes.map(ToString::to_string) {
+        if said.ends_with(&cause) {
+            continue;
+        }
+        if !said.is_empty() {
+            said.push_str(": ");
+        }
+        said.push_str(&cause);
+    }
+    said
+}
+
 /// The innermost cause of an error. The layers around it only say that something failed, and may hold an address that is a
 /// secret.
 pub fn cause(error: &(dyn Error + 'static)) -> String {
@@ -74,6 +94,17 @@ mod tests {
         for (millis, expected) in [(420, "0.4 s"), (12_000, "12 s"), (185_000, "3 m 05 s"), (7_620_000, "2 h 07 m")] {
             assert_eq!(duration(Duration::from_millis(millis)), expected);
         }
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read a.yaml: {0}")]
+        struct Quoting(#[source] std::fmt::Error);
+        let error = anyhow::Error::from(Quoting(std::fmt::Error)).context("nothing was built");
+        let said = format!("nothing was built: cannot read a.yaml: {}", std::fmt::Error);
+        assert_eq!(chain(error.chain()), said);
+        assert_eq!(format!("{error:#}"), format!("{said}: {}", std::fmt::Error), "what it is for");
     }
 
     #[test]

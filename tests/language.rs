@@ -273,3 +273,17 @@ mod any_bytes {
         }
     }
 }
+
+#[test]
+fn a_stage_among_the_inputs_is_told() {
+    let warned = |inputs: &str| {
+        let text = format!(
+            "stages:\n  train: {{ run: make, outputs: [model] }}\n  report:\n    needs: [train]\n    run: make\n    inputs: [{inputs}]\n"
+        );
+        pipeline::parse("p.yaml", text.as_bytes()).expect("valid").warnings
+    };
+    let found = warned("train");
+    assert_eq!(found.iter().map(|one| (one.code, one.span.line)).collect::<Vec<_>>(), [("inputs-stage", 6)]);
+    assert!(found[0].help.as_ref().is_some_and(|help| help.contains("`needs: [train]`")), "{found:?}");
+    assert_eq!(warned("train/**, other"), []);
+}

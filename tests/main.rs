@@ -14,6 +14,7 @@ mod deployment;
 mod docker_run;
 mod docker_runner;
 mod engine_faults;
+mod foreseen;
 mod full_disk;
 mod git_server;
 mod github_model;

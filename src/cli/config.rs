@@ -11,6 +11,7 @@ use crate::config::describe::{Shown, in_force, starting_file};
 use crate::config::load::{FILE_NAME, LoadError, Loaded, environment};
 use crate::config::{self, Values};
 use crate::pipeline::{Colour, Diagnostic, render};
+use crate::words;
 
 /// `config`
 #[derive(Debug, Args)]
@@ -146,7 +147,7 @@ fn check(given: Option<&Path>, json: bool) -> anyhow::Result<i32> {
     } else {
         anstream::eprint!("{}", render(&found, &shown, Colour::Always));
         let word = if good { "valid" } else { "invalid" };
-        text::line(&format!("{}: {word}, {} findings", file.display(), found.len()));
+        text::line(&format!("{}: {word}, {}", file.display(), words::count(found.len(), "finding")));
     }
     Ok(if good { exit::PASSED } else { exit::FAILED })
 }

@@ -42,6 +42,8 @@ use clap::{CommandFactory, FromArgMatches};
 use args::{Cli, Command, DeploymentsArgs, DeploymentsCommand};
 use place::{Here, Place};
 
+use crate::words;
+
 /// Runs the program with these arguments (its own name first) and gives its exit code ([`exit`]).
 pub fn main(arguments: Vec<OsString>) -> i32 {
     let parsed = Cli::command().try_get_matches_from(arguments).and_then(|matches| {
@@ -71,7 +73,7 @@ pub fn main(arguments: Vec<OsString>) -> i32 {
         }
     };
     let code = runtime.block_on(dispatch(cli, given)).unwrap_or_else(|error| {
-        text::error(&format!("{error:#}"));
+        text::error(&words::chain(error.chain()));
         exit::of_error(&error)
     });
     // Blocking readers (a pipe, a terminal) must not hold the exit up.

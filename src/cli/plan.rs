@@ -14,7 +14,7 @@ use super::{data, text};
 use crate::engine::begin::{self, Reusable};
 use crate::engine::drive::Build;
 use crate::engine::environment::Secrets;
-use crate::engine::{EngineError, notice, submit};
+use crate::engine::{EngineError, foreseen, notice, submit};
 use crate::ids::{BuildId, NodeKey};
 use crate::pipeline::types::WhenStatus;
 
@@ -36,6 +36,7 @@ struct Planned {
 /// As `run`, without running anything.
 pub async fn run(data: Option<&Path>, args: PlanArgs) -> anyhow::Result<i32> {
     let loaded = load(&args.file)?;
+    let unset = super::run::unset_secrets(&loaded.pipeline);
     let engine = data::open(data).await?;
     let asked = Asked {
         params: &args.param,
@@ -51,15 +52,30 @@ pub async fn run(data: Option<&Path>, args: PlanArgs) -> anyhow::Result<i32> {
         EngineError::Pipeline(text) => anyhow::Error::from(Usage(text)),
         other => other.into(),
     })?;
+    let reasons = foreseen::reasons(&engine, &request, &expanded).await?;
     let notices = broadcast::channel(notice::CAPACITY).0;
     let build = Arc::new(Build::new(engine, (BuildId(0), request), expanded, Secrets::default(), notices));
     let planned = explain(&build).await?;
     if args.json {
         data::print_json(&planned)?;
-        return Ok(exit::PASSED);
+    } else {
+        print(&planned);
     }
+    if !unset.is_empty() {
+        let names = unset.join(", ");
+        text::remark(&format!(
+            "`run` wants a value for {names}: by the environment, where there is none now, or --secret-file"
+        ));
+    }
+    for reason in &reasons {
+        text::error(&format!("it could not pass: {reason}"));
+    }
+    Ok(if reasons.is_empty() { exit::PASSED } else { exit::FAILED })
+}
+
+fn print(planned: &[Planned]) {
     let mut table = vec![["STAGE", "KIND", "NEEDS", "RUNNER", "", ""].map(str::to_owned).to_vec()];
-    for row in &planned {
+    for row in planned {
         let style = match row.action {
             "run" => text::BOLD,
             "reuse" => text::GOOD,
@@ -76,7 +92,6 @@ pub async fn run(data: Option<&Path>, args: PlanArgs) -> anyhow::Result<i32> {
         ]);
     }
     anstream::print!("{}", text::table(&table));
-    Ok(exit::PASSED)
 }
 
 /// What would happen to each node. A node behind one that runs is not looked up: its inputs are not known yet.

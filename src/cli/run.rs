@@ -1,6 +1,6 @@
 //! `orchestrator run`: one build on this machine, watched to its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::build::status::{BuildStatus, CancelReason};
 use crate::engine::drive::Drive;
 use crate::engine::environment::Secrets;
 use crate::engine::slots::Slots;
-use crate::engine::{Engine, EngineError, gc, notice, pack, ports, submit};
+use crate::engine::{Engine, EngineError, foreseen, gc, notice, pack, submit};
 use crate::ids::BuildId;
 use crate::logs::Quotes;
 use crate::pipeline::types::Pipeline;
@@ -49,8 +49,9 @@ pub async fn run(data: Option<&Path>, args: RunArgs) -> anyhow::Result<i32> {
             sweep(&engine, &loaded.pipeline, args.runner.as_deref()).await?;
             let request = request(&engine, loaded, &args).await?;
             remind(&engine).await?;
-            if let Some(why) = ports::taken_for(&engine, &request, &submit::expand(&request).map_err(usage)?).await? {
-                anyhow::bail!("nothing is begun, since `promote` could not deploy: {why}");
+            let reasons = foreseen::reasons(&engine, &request, &submit::expand(&request).map_err(usage)?).await?;
+            if !reasons.is_empty() {
+                anyhow::bail!("nothing is begun, since it could not pass: {}", reasons.join("\n  "));
             }
             (engine.submit(request).await.map_err(usage)?, engine)
         }
@@ -299,7 +300,8 @@ pub fn actor() -> String {
 fn secrets(pipeline: &Pipeline, files: &[PathBuf]) -> anyhow::Result<Secrets> {
     let mut given = BTreeMap::new();
     for file in files {
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Usage(format!("--secret-file: cannot read {}: {error}", file.display())))?;
         for (at, line) in text.lines().enumerate() {
             let line = line.trim_end_matches('\r');
             if line.trim().is_empty() || line.starts_with('#') {
@@ -313,14 +315,12 @@ fn secrets(pipeline: &Pipeline, files: &[PathBuf]) -> anyhow::Result<Secrets> {
     }
     let mut secrets = Secrets::default();
     let mut missing = Vec::new();
-    let serve = pipeline.serve.iter().flat_map(|serve| &serve.secrets);
-    for name in pipeline.stages.values().flat_map(|stage| &stage.secrets).chain(&pipeline.secrets).chain(serve) {
+    for name in wanted_secrets(pipeline) {
         match given.get(name).cloned().or_else(|| std::env::var(name).ok()) {
             Some(value) => {
                 secrets.values.insert(name.clone(), value);
             }
-            None if !missing.contains(name) => missing.push(name.clone()),
-            None => {}
+            None => missing.push(name.as_str()),
         }
     }
     if !missing.is_empty() {
@@ -329,6 +329,17 @@ fn secrets(pipeline: &Pipeline, files: &[PathBuf]) -> anyhow::Result<Secrets> {
         return Err(Usage(text).into());
     }
     Ok(secrets)
+}
+
+/// Names of all secrets that a pipeline names, each once.
+fn wanted_secrets(pipeline: &Pipeline) -> BTreeSet<&String> {
+    let serve = pipeline.serve.iter().flat_map(|serve| &serve.secrets);
+    pipeline.stages.values().flat_map(|stage| &stage.secrets).chain(&pipeline.secrets).chain(serve).collect()
+}
+
+/// Those of them that the environment has no value for.
+pub fn unset_secrets(pipeline: &Pipeline) -> Vec<String> {
+    wanted_secrets(pipeline).into_iter().filter(|name| std::env::var(name).is_err()).cloned().collect()
 }
 
 /// Parameters are stored and shown as they are.

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 
 use super::text;
 use crate::pipeline::{self, Colour, Diagnostic, MAX_BYTES, Severity};
+use crate::words;
 
 /// All files are good.
 const GOOD: i32 = 0;
@@ -84,17 +85,13 @@ pub fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 /// One line about a file.
 fn summary(name: &str, stages: Option<usize>, found: &[Diagnostic]) -> String {
     let count = |severity| found.iter().filter(|diagnostic| diagnostic.severity == severity).count();
-    let many = |count: usize, word: &str| match count {
-        1 => format!("1 {word}"),
-        count => format!("{count} {word}s"),
-    };
     let warnings = match count(Severity::Warning) {
         0 => String::new(),
-        warnings => format!(", {}", many(warnings, "warning")),
+        warnings => format!(", {}", words::count(warnings, "warning")),
     };
     match stages {
-        Some(stages) => format!("{name}: valid, {}{warnings}", many(stages, "stage")),
-        None => format!("{name}: invalid, {}{warnings}", many(count(Severity::Error), "error")),
+        Some(stages) => format!("{name}: valid, {}{warnings}", words::count(stages, "stage")),
+        None => format!("{name}: invalid, {}{warnings}", words::count(count(Severity::Error), "error")),
     }
 }
 

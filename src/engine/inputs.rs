@@ -82,7 +82,11 @@ fn counted(mut tree: Manifest, stage: &Stage, request: &BuildRequest) -> Result<
     Ok(tree)
 }
 
-fn set(globs: &[String]) -> Result<GlobSet, globset::Error> {
+/// What matches any of these paths and globs, or lies in a folder of that name.
+///
+/// # Errors
+/// If one is no glob.
+pub fn set(globs: &[String]) -> Result<GlobSet, globset::Error> {
     let mut set = GlobSetBuilder::new();
     for glob in globs {
         let glob = glob.trim_start_matches("./");

@@ -15,6 +15,7 @@ pub mod deployments;
 pub mod drive;
 pub mod environment;
 pub mod evidence;
+pub mod foreseen;
 pub mod gc;
 pub mod inputs;
 pub mod inspect;

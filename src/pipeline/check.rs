@@ -49,6 +49,7 @@ pub(super) fn check(raw: &raw::Pipeline, lowered: &Lowered, at: At<'_>, sink: &m
         if let Some(stage) = all.stages.get(*name) {
             needs_serve(&all, index, stage, serve, serve_at, sink);
             promotes::check(&all, index, serve, sink);
+            inputs_are_files(&all, index, stage, sink);
         }
     }
     serves_linfa(&all, serve, serve_at, sink);
@@ -197,6 +198,21 @@ fn meet(all: &Stages<'_>, one: usize, two: usize, serve_inputs: &[usize]) -> Opt
     }
     let reaches = |stage: usize| serve_inputs.iter().any(|input| *input == stage || all.before[*input][stage]);
     (reaches(one) && reaches(two)).then_some(Meeting::Serve)
+}
+
+/// `serve.inputs` are stages and a stage's `inputs` are files, which is easily mixed up.
+fn inputs_are_files(all: &Stages<'_>, index: usize, stage: &Stage, sink: &mut Sink) {
+    for (position, glob) in stage.inputs.iter().flatten().enumerate() {
+        if !all.names.contains(&glob.as_str()) {
+            continue;
+        }
+        let span = all.at.get(all.names[index]).get("inputs").item(position).span();
+        let message = format!("`{glob}` is a stage, and `inputs` of a stage are files of the source tree");
+        let help = format!(
+            "for the outputs of `{glob}` write `needs: [{glob}]`; for files of a folder of that name `inputs: [{glob}/**]`"
+        );
+        sink.push(Diagnostic::warning("inputs-stage", span, message).help(help));
+    }
 }
 
 /// A stage that starts the model API must come after what the API is made of.

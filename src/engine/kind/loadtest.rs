@@ -153,7 +153,7 @@ fn figures(tick: &Tick) -> String {
     let total = &tick.total;
     format!(
         "{} of {} s · {:.0} requests/s · {:.2} % failed · p50 {} · p95 {}",
-        tick.elapsed.as_secs(),
+        tick.elapsed.min(tick.length).as_secs(),
         tick.length.as_secs(),
         total.rps,
         total.failure_rate * 100.0,

@@ -22,6 +22,7 @@ use crate::runner::spec::UnitName;
 use crate::store::StoreError;
 use crate::store::deployments::{self, DeploymentRow, DeploymentStatus};
 use crate::store::models::{self, Promotion};
+use crate::words;
 
 /// How often a candidate is judged again because the champion changed meanwhile.
 const JUDGE_AGAIN: u32 = 5;
@@ -301,7 +302,7 @@ async fn check(attempt: &mut Attempt, address: Option<std::net::SocketAddr>) -> 
         attempt.log.note(&result.render());
     }
     if failed.is_empty() {
-        attempt.log.note(&format!("the candidate is ready and passed {} checks", results.len()));
+        attempt.log.note(&format!("the candidate is ready and passed {}", words::count(results.len(), "check")));
         return Ok(());
     }
     Err(Halt::failed(FailureKind::Promote, format!("the candidate failed the checks {}", failed.join(", "))))

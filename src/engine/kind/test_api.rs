@@ -8,6 +8,7 @@ use crate::build::status::FailureKind;
 use crate::load::checks::{CheckResult, run_checks};
 use crate::load::probe;
 use crate::pipeline::types::TestApi;
+use crate::words;
 
 /// Runs it.
 ///
@@ -55,7 +56,7 @@ async fn check(attempt: &mut Attempt, spec: &TestApi, served: &Served) -> Result
         attempt.log.note(&result.render());
     }
     let passed = results.iter().filter(|result| result.passed).count();
-    let mut summary = format!("{passed} of {} checks passed", results.len());
+    let mut summary = format!("{passed} of {} passed", words::count(results.len(), "check"));
     for result in results.iter().filter(|result| !result.passed) {
         let line = format!("✗ {}: {}", result.name, result.failures.join("; "));
         // Requests and answers are long: whoever reads the end of the log reads the reasons.
