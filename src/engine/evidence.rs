@@ -12,6 +12,7 @@ use super::workspace;
 use crate::artifact::manifest::{FileEntry, Manifest};
 use crate::build::status::FailureKind;
 use crate::ids::{BuildId, NodeKey};
+use crate::judge::metrics;
 use crate::judge::predictions::Predictions;
 use crate::judge::promote::{Evidence, Judgement, SideEvidence, judge};
 use crate::model::score::score;
@@ -74,7 +75,9 @@ pub async fn gather(attempt: &mut Attempt, spec: &Promote) -> Result<Case, Halt>
 }
 
 fn wants_pairs(spec: &Promote) -> bool {
-    spec.better_if.values().any(|better| better.test != PairedTest::None) || !spec.guardrails.is_empty()
+    let of_predictions = |name: &String| metrics::find(name).is_some();
+    spec.better_if.iter().any(|(name, rule)| rule.test != PairedTest::None || of_predictions(name))
+        || spec.guardrails.keys().any(of_predictions)
 }
 
 /// The version that a training before this stage registered or took over.
@@ -129,7 +132,8 @@ async fn side(attempt: &Attempt, version: &VersionRow, build: BuildId) -> Result
         let key = node.key.clone();
         let row = here.engine.store.read(move |db| results::of_stage(db, build, &key)).await.map_err(Halt::internal)?;
         for (name, value) in row.map(|row| row.metrics).unwrap_or_default() {
-            metrics.entry(format!("{}.{name}", node.key)).or_insert(value);
+            // What a stage measured counts, whatever the model's own file says under the same name.
+            metrics.insert(format!("{}.{name}", node.key), value);
         }
     }
     Ok(SideEvidence {

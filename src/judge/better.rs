@@ -45,8 +45,7 @@ pub(super) fn measure(name: &str, rule: &BetterIf, sides: &Sides<'_>) -> Measure
 type Refusal = (Outcome, String);
 
 fn point(name: &str, sides: &Sides<'_>) -> Result<Measured, Refusal> {
-    let (candidate, champion, source) =
-        sides.values(name).map_err(|side| (Outcome::Inconclusive, missing(name, side)))?;
+    let (candidate, champion, source) = sides.values(name)?;
     Ok(Measured::Point { candidate, champion, source })
 }
 

@@ -145,9 +145,8 @@ fn by_resampling(name: &str, guardrail: &Guardrail, bound: Loss, sides: &Sides<'
 fn by_point(name: &str, guardrail: &Guardrail, bound: Loss, sides: &Sides<'_>, finding: &mut Finding) {
     let (candidate, champion, source) = match sides.values(name) {
         Ok(values) => values,
-        Err(side) => {
-            finding.outcome = Outcome::Inconclusive;
-            finding.sentence = missing(name, side);
+        Err((outcome, sentence)) => {
+            (finding.outcome, finding.sentence) = (outcome, sentence);
             return;
         }
     };

@@ -140,18 +140,27 @@ impl<'a> Sides<'a> {
         self.pairing.clone()
     }
 
-    /// Both sides' values from one source: predictions of the same rows, or as recorded. The error names the side that has
-    /// no such metric.
-    pub(super) fn values(&self, name: &str) -> Result<(f64, f64, Source), &'static str> {
-        if let (Some((new, old)), Some(metric)) = (self.same_rows(), metrics::find(name))
-            && let (Ok(new), Ok(old)) = (metric.of(new), metric.of(old))
-        {
-            return Ok((new, old, Source::Predictions));
+    /// Both sides' values from one source: predictions of the same rows, or as recorded. What both models predicted for other
+    /// rows is not compared, and neither is what was recorded of that. The error is what to say instead.
+    pub(super) fn values(&self, name: &str) -> Result<(f64, f64, Source), (Outcome, String)> {
+        if let Some(metric) = metrics::find(name) {
+            match &self.pairing {
+                Ok((new, old)) => {
+                    if let (Ok(new), Ok(old)) = (metric.of(new), metric.of(old)) {
+                        return Ok((new, old, Source::Predictions));
+                    }
+                }
+                Err((outcome, words)) if self.candidate.predictions.is_some() && self.champion.predictions.is_some() => {
+                    return Err((*outcome, format!("`{name}`: {words}")));
+                }
+                Err(_) => {}
+            }
         }
-        let recorded = |side: &SideEvidence| side.metrics.get(name).copied().filter(|value| value.is_finite());
-        let candidate = recorded(self.candidate).ok_or("candidate")?;
-        let champion = recorded(self.champion).ok_or("champion")?;
-        Ok((candidate, champion, Source::Recorded))
+        let recorded = |side: &SideEvidence, who| {
+            let value = side.metrics.get(name).copied().filter(|value| value.is_finite());
+            value.ok_or_else(|| (Outcome::Inconclusive, guardrail::missing(name, who)))
+        };
+        Ok((recorded(self.candidate, "candidate")?, recorded(self.champion, "champion")?, Source::Recorded))
     }
 }
 

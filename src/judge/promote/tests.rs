@@ -288,6 +288,26 @@ fn other_rows_are_inconclusive_unless_scored_now_and_other_labels_an_error() {
     assert!(got.fails_stage(&[]));
 }
 
+/// The candidate's numbers are the better ones, and of easier rows.
+#[test]
+fn numbers_of_other_rows_are_not_compared() {
+    let recorded = |side: SideEvidence, accuracy: f64| SideEvidence {
+        metrics: [("accuracy".to_owned(), accuracy), ("q".to_owned(), accuracy)].into(),
+        ..side
+    };
+    let (candidate, champion) = (recorded(side(2, wrong_below(50, 0)), 1.0), recorded(side(1, wrong_below(49, 9)), 0.8));
+    let verdict = |metric: &str, champion: &SideEvidence| {
+        let spec = spec(&[(metric, rule(PairedTest::None))], &[]);
+        judge(&spec, &Evidence { candidate: candidate.clone(), champion: Some(champion.clone()) })
+    };
+    let got = verdict("accuracy", &champion);
+    assert_eq!(got.verdict, Verdict::Inconclusive, "{}", got.reason);
+    assert!(got.reason.contains("add `evaluation` and `score`"), "{}", got.reason);
+    // No metric of predictions, and a champion that keeps none: as recorded, as the rule asks for no test.
+    assert_eq!(verdict("q", &champion).verdict, Verdict::Promoted);
+    assert_eq!(verdict("accuracy", &SideEvidence { predictions: None, ..champion }).verdict, Verdict::Promoted);
+}
+
 #[test]
 fn impossible_wishes_are_errors() {
     let sides = || (side(2, wrong_below(50, 0)), side(1, wrong_below(50, 9)));
