@@ -396,6 +396,40 @@ fn a_worse_model_does_not_reach_users() {
 }
 
 #[test]
+fn what_a_person_rolled_back_does_not_come_back_by_itself() {
+    let place = Place::with(
+        "stages:\n  train:\n    run: |\n      cp q.txt model\n      echo \"{\\\"q\\\": $(cat q.txt)}\" > metrics.json\n    train: { model: m, artifact: model, metrics: metrics.json }\n  promote:\n    needs: [train]\n    promote: { model: m, better_if: { q: { goal: maximize } } }\n",
+    );
+    let mut builds = 0;
+    let mut judged = |q: &str, arguments: &[&str]| {
+        place.write("q.txt", q);
+        builds += 1;
+        place.expect(0, &[&["run"], arguments].concat());
+        let judgement = place.stage(builds, "promote")["attempts"][0]["reports"]["judgement"].clone();
+        let champion = place.json(&["models", "--json"])[0]["champion"].as_u64();
+        (judgement["outcome"].as_str().unwrap().to_owned(), champion, judgement["reason"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(judged("1", &[]).0, "promoted");
+    assert_eq!(judged("2", &[]).1, Some(2));
+    place.expect(0, &["rollback", "m", "--reason", "answers in Latin"]);
+    let (outcome, champion, reason) = judged("2", &[]);
+    assert_eq!((outcome.as_str(), champion), ("rejected", Some(1)), "{reason}");
+    assert!(reason.starts_with("v2 was rolled back by ") && reason.contains("(answers in Latin)"), "{reason}");
+    assert!(reason.contains("`orchestrator promote m 2`"), "{reason}");
+    let (outcome, champion, reason) = judged("2", &["--no-reuse"]);
+    assert_eq!((outcome.as_str(), champion), ("rejected", Some(1)), "{reason}");
+    assert!(reason.starts_with("v3 is v2, byte for byte, which was rolled back by "), "{reason}");
+    // Another model is judged as ever, and a person may change their mind.
+    assert_eq!(judged("3", &[]).0, "promoted");
+    place.expect(0, &["rollback", "m"]);
+    place.expect(0, &["promote", "m", "2"]);
+    assert_eq!(judged("2", &[]).0, "unchanged");
+    assert_eq!(judged("1", &[]).0, "rejected");
+    place.expect(0, &["promote", "m", "1"]);
+    assert_eq!(judged("2", &[]).0, "promoted", "it was made champion by hand since");
+}
+
+#[test]
 fn from_takes_no_check_of_another_model() {
     let place = Place::with(
         "stages:\n  make: { run: cp src.txt made.txt, outputs: [made.txt] }\n  check: { needs: [make], run: grep good made.txt }\n  ship: { needs: [make, check], run: cat made.txt }\n",

@@ -145,7 +145,7 @@ impl Deployer {
             verdict: if before.is_some() { "rolled-back" } else { "error" }.to_owned(),
             actor: author.actor.clone(),
             stage: author.stage.clone(),
-            evidence: serde_json::json!({ "reason": format!("its deployment failed: {error}") }),
+            evidence: serde_json::json!({ "reason": format!("its deployment failed: {error}"), "deployment": "failed" }),
             at: (self.now)(),
         };
         let first = before.is_none();

@@ -14,11 +14,11 @@ use crate::build::status::FailureKind;
 use crate::ids::{BuildId, NodeKey};
 use crate::judge::metrics;
 use crate::judge::predictions::Predictions;
-use crate::judge::promote::{Evidence, Judgement, SideEvidence, judge};
+use crate::judge::promote::{Evidence, Judgement, SideEvidence, Verdict, judge};
 use crate::model::score::score;
 use crate::pipeline::types::{Kind, Network, PairedTest, Promote, Step, Work};
 use crate::runner::spec::UnitSpec;
-use crate::store::models::{self, VersionRow};
+use crate::store::models::{self, Promotion, VersionRow};
 use crate::store::results;
 
 /// Largest predictions file that is read.
@@ -35,13 +35,36 @@ pub struct Case {
     /// The champion, if there is one.
     pub champion: Option<VersionRow>,
     evidence: Evidence,
+    /// A person took this very model off its place.
+    rolled_back: Option<Promotion>,
 }
 
 impl Case {
-    /// Has it judged.
+    /// Has it judged. What a person rolled back does not come back by itself, however good its numbers are: these said the
+    /// same when it was promoted.
     pub fn judge(&self, spec: &Promote) -> Judgement {
-        judge(spec, &self.evidence)
+        let mut judgement = judge(spec, &self.evidence);
+        if let Some(back) = self.rolled_back.as_ref().filter(|_| judgement.verdict == Verdict::Promoted) {
+            judgement.verdict = Verdict::Rejected;
+            judgement.reason = taken_off(&judgement, back);
+        }
+        judgement
     }
+}
+
+fn taken_off(judgement: &Judgement, back: &Promotion) -> String {
+    let why = back.evidence.get("reason").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+    let (model, candidate) = (&judgement.model, judgement.candidate);
+    let same = match back.champion {
+        Some(version) if version != candidate => format!("v{candidate} is v{version}, byte for byte, which"),
+        Some(_) | None => format!("v{candidate}"),
+    };
+    format!(
+        "{same} was rolled back by {}{why}, though its numbers are good: `orchestrator promote {model} {candidate}` if it \
+         shall serve after all",
+        back.actor
+    )
 }
 
 /// Gathers it.
@@ -71,7 +94,10 @@ pub async fn gather(attempt: &mut Attempt, spec: &Promote) -> Result<Case, Halt>
         against = Some(other);
     }
     tell_reuse_of_rows(attempt, spec, &side).await?;
-    Ok(Case { candidate, champion, evidence: Evidence { candidate: side, champion: against } })
+    let (model, artifact) = (spec.model.clone(), candidate.artifact.clone());
+    let store = &attempt.cx.build.engine.store;
+    let rolled_back = store.read(move |db| models::rolled_back(db, &model, &artifact)).await.map_err(Halt::internal)?;
+    Ok(Case { candidate, champion, rolled_back, evidence: Evidence { candidate: side, champion: against } })
 }
 
 fn wants_pairs(spec: &Promote) -> bool {

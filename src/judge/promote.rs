@@ -150,7 +150,9 @@ impl<'a> Sides<'a> {
                         return Ok((new, old, Source::Predictions));
                     }
                 }
-                Err((outcome, words)) if self.candidate.predictions.is_some() && self.champion.predictions.is_some() => {
+                Err((outcome, words))
+                    if self.candidate.predictions.is_some() && self.champion.predictions.is_some() =>
+                {
                     return Err((*outcome, format!("`{name}`: {words}")));
                 }
                 Err(_) => {}

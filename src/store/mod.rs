@@ -102,6 +102,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001-builds-and-models.sql"),
     include_str!("migrations/0002-one-deployment.sql"),
     include_str!("migrations/0003-daemon.sql"),
+    include_str!("migrations/0004-champions.sql"),
 ];
 
 /// The database of a data folder.

@@ -326,6 +326,26 @@ pub fn decision_of(db: &Connection, build: BuildId, node: &NodeKey) -> Result<Op
     .transpose()
 }
 
+/// The rollback by which a person took this very model (by its digest) off its place, if it was not made champion again since.
+/// What took a failed deployment back is none.
+///
+/// # Errors
+/// The database's.
+pub fn rolled_back(db: &Connection, model: &str, artifact: &str) -> Result<Option<Promotion>, StoreError> {
+    let last = db
+        .prepare_cached(&format!(
+            "SELECT {DECISION} FROM promotions p WHERE model = ?1 AND verdict IN ('promoted', 'rolled-back') AND EXISTS \
+             (SELECT 1 FROM versions v WHERE v.model = ?1 AND v.artifact = ?2 AND v.version IN (p.candidate, CASE WHEN \
+             p.verdict = 'rolled-back' AND p.build IS NULL AND json_extract(p.evidence, '$.deployment') IS NULL \
+             THEN p.champion END)) ORDER BY id DESC LIMIT 1"
+        ))?
+        .query_row([model, artifact], decision)
+        .optional()?
+        .transpose()?;
+    let Some(last) = last.filter(|last| last.verdict == "rolled-back") else { return Ok(None) };
+    Ok((version(db, model, last.candidate)?.artifact != artifact).then_some(last))
+}
+
 /// How many decisions were made on the same evaluation rows: judging again and again on one hold-out set is a way of
 /// fooling oneself.
 ///

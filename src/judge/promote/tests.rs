@@ -295,7 +295,8 @@ fn numbers_of_other_rows_are_not_compared() {
         metrics: [("accuracy".to_owned(), accuracy), ("q".to_owned(), accuracy)].into(),
         ..side
     };
-    let (candidate, champion) = (recorded(side(2, wrong_below(50, 0)), 1.0), recorded(side(1, wrong_below(49, 9)), 0.8));
+    let (candidate, champion) =
+        (recorded(side(2, wrong_below(50, 0)), 1.0), recorded(side(1, wrong_below(49, 9)), 0.8));
     let verdict = |metric: &str, champion: &SideEvidence| {
         let spec = spec(&[(metric, rule(PairedTest::None))], &[]);
         judge(&spec, &Evidence { candidate: candidate.clone(), champion: Some(champion.clone()) })
