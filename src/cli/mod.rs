@@ -181,8 +181,10 @@ mod tests {
 
     /// An example as a shell would hand it over: no redirection, no remark behind two blanks.
     fn words(example: &str) -> Vec<String> {
-        let example =
-            example.split("  ").next().unwrap().split(['<', '>']).next().unwrap().trim_end_matches(['\\', ' ']);
+        let without = [" <", " >"]
+            .iter()
+            .fold(example.split("  ").next().unwrap(), |kept, redirection| kept.split(redirection).next().unwrap());
+        let example = without.trim_end_matches(['\\', ' ']);
         let mut words: Vec<String> = Vec::new();
         for (at, part) in example.split('\'').enumerate() {
             if at % 2 == 1 {
@@ -217,5 +219,56 @@ mod tests {
         let mut seen = 0;
         walk(&Cli::command(), "orchestrator", &mut seen);
         assert!(seen > 60, "{seen}");
+    }
+
+    /// The commands that a document shows: lines of code blocks, and code within sentences, where arguments may be left away.
+    fn shown(document: &str) -> Vec<(String, bool)> {
+        let mut found = Vec::new();
+        let (mut block, mut carried) = (false, String::new());
+        for line in document.lines() {
+            if line.trim_start().starts_with("```") {
+                block = !block;
+            } else if block {
+                let line = format!("{carried}{}", line.trim());
+                carried.clear();
+                if let Some(begun) = line.strip_suffix('\\') {
+                    carried = begun.to_owned();
+                } else if line.starts_with("orchestrator ") {
+                    found.push((line.split(" #").next().unwrap().trim_end().to_owned(), true));
+                }
+            } else {
+                let code = line.split('`').skip(1).step_by(2).filter(|code| code.starts_with("orchestrator "));
+                found.extend(code.map(|code| (code.replace(['[', ']'], ""), false)));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_commands_in_the_documents_can_be_typed() {
+        use clap::error::ErrorKind;
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = docs.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
+        files.extend(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root.join(name)));
+        let mut seen = 0;
+        for file in files {
+            for (command, whole) in shown(&std::fs::read_to_string(&file).unwrap()) {
+                let typed = words(&command).into_iter().map(|word| match word.as_str() {
+                    "N" | "BUILD" | "VERSION" => "1".to_owned(),
+                    _ => word,
+                });
+                let Err(error) = Cli::command().try_get_matches_from(typed) else {
+                    seen += 1;
+                    continue;
+                };
+                let short = matches!(
+                    error.kind(),
+                    ErrorKind::MissingRequiredArgument | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                );
+                assert!(short && !whole, "{}: `{command}`: {error}", file.display());
+            }
+        }
+        assert!(seen > 50, "{seen}");
     }
 }

@@ -107,7 +107,7 @@ async fn links_stay_inside() {
         let bad = tree.join("bad");
         symlink(target, &bad).unwrap();
         let error = place.take("").await.unwrap_err().to_string();
-        assert!(error.contains("the link bad leads out of the source tree"), "{error}");
+        assert!(error.contains("the link `bad` leads out of the source tree"), "{error}");
         fs::remove_file(bad).unwrap();
     }
 }

@@ -165,8 +165,10 @@ fn link(name: &str, full: &Path) -> Result<FileEntry, SourceError> {
             Component::CurDir => {}
             Component::ParentDir if depth > 0 => depth -= 1,
             Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
-                let why =
-                    format!("the link {name} leads out of the source tree, to {text}; a build gets only the tree");
+                let why = format!(
+                    "the link `{name}` leads out of the source tree, to `{text}`, and a build gets only the tree; copy what it \
+                     stands for, or name it in .gitignore or .orchestratorignore"
+                );
                 return Err(SourceError::Refused(why));
             }
         }
