@@ -64,6 +64,10 @@ fn models_artifacts_and_feeds() {
     assert!(String::from_utf8(badge).unwrap().contains("build: passed"));
     let (_, badge) = whole(&daemon, "/api/v1/projects/demo/badge.svg?branch=nowhere", "");
     assert!(String::from_utf8(badge).unwrap().contains("build: unknown"));
+    let (head, feed) = whole(&daemon, "/api/v1/projects/demo/feed.atom", "");
+    let feed = String::from_utf8(feed).unwrap();
+    assert!(head.contains("content-type: application/atom+xml"), "{head}");
+    assert!(feed.contains("<title>#1 passed: ") && feed.contains("/builds/1\"/>"), "{feed}");
     let (_, feed) = whole(&daemon, "/api/v1/cctray.xml", "");
     let feed = String::from_utf8(feed).unwrap();
     assert!(feed.contains("name=\"demo / players\" activity=\"Sleeping\" lastBuildStatus=\"Success\""), "{feed}");

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use base64::Engine as _;
 use serde_json::Value;
 
 use crate::harness::eventually;
@@ -183,6 +184,16 @@ fn a_cookie_alone_changes_nothing() {
     let bearer = format!("Bearer {token}");
     check(&[("authorization", &bearer)], 202);
     check(&[("authorization", "Bearer orc_wrong"), sign, SAME], 401);
+
+    // As the password of basic authentication, which browsers send by themselves, it reads and no more.
+    let basic = |password: &str| {
+        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("reader:{password}")))
+    };
+    let with = |line: &str, header: &str| ask(daemon.address(), line, &[("authorization", header), JSON], "{}").status;
+    assert_eq!(with("GET /api/v1/projects/demo/feed.atom", &basic(&token)), 200);
+    assert_eq!(with("GET /api/v1/projects/demo/feed.atom", &basic("orc_wrong")), 401);
+    assert_eq!(with("GET /api/v1/projects/demo/feed.atom", "Basic !"), 401);
+    assert_eq!(with("POST /api/v1/queue/resume", &basic(&token)), 401);
 
     // The same for streams: other pages read nothing.
     let read = |line: &str, headers: &[(&str, &str)]| {

@@ -183,7 +183,7 @@ impl Caller {
             return Ok(Caller::everyone());
         }
         match bearer(parts) {
-            Some(token) => token_row(app, parts, token).await.map(Caller::of_token),
+            Some(token) => token_row(app, parts, &token).await.map(Caller::of_token),
             None => session::caller(parts, app).await,
         }
     }
@@ -323,11 +323,21 @@ fn note(app: &App, token: u64, at: Micros) {
     });
 }
 
-fn bearer(parts: &Parts) -> Option<&str> {
+/// The token of a request. As the password of basic authentication, which feed readers know, it only reads: browsers send
+/// such a password by themselves, also on behalf of other sites.
+fn bearer(parts: &Parts) -> Option<String> {
     let value = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && token.starts_with(PREFIX)).then_some(token)
+    let (scheme, given) = value.split_once(' ')?;
+    let given = given.trim();
+    let token = if scheme.eq_ignore_ascii_case("bearer") {
+        given.to_owned()
+    } else if scheme.eq_ignore_ascii_case("basic") && parts.method.is_safe() {
+        let pair = base64::engine::general_purpose::STANDARD.decode(given).ok()?;
+        String::from_utf8(pair).ok()?.split_once(':')?.1.to_owned()
+    } else {
+        return None;
+    };
+    token.starts_with(PREFIX).then_some(token)
 }
 
 #[cfg(test)]

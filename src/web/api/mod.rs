@@ -1,6 +1,7 @@
 //! `/api/v1`: the same things as the command line, for programs. `openapi.json` describes it; it is made from these types.
 
 pub mod artifacts;
+mod atom;
 pub mod builds;
 pub mod deliveries;
 pub mod events;
@@ -42,7 +43,7 @@ const PROBLEM_JSON: &str = "application/problem+json";
         deliveries::list, deliveries::show, deliveries::body, deliveries::replay,
         artifacts::list, artifacts::get,
         models::list, models::versions, models::version, models::promotions, models::deployments,
-        feeds::badge, feeds::cctray, feeds::plot, events::all,
+        atom::feed, feeds::badge, feeds::cctray, feeds::plot, events::all,
         queue::show, queue::pause, queue::resume, queue::runners,
         secrets::list_of_project, secrets::set_of_project, secrets::remove_of_project,
         secrets::list, secrets::set_of_all, secrets::remove_of_all, secrets::rotate,
@@ -193,6 +194,7 @@ pub fn router() -> Router<App> {
         .route("/projects", get(projects::list))
         .route("/projects/{project}", get(projects::show))
         .route("/projects/{project}/badge.svg", get(feeds::badge))
+        .route("/projects/{project}/feed.atom", get(atom::feed))
         .route("/builds/{build}/plot.svg", get(feeds::plot))
         .route("/projects/{project}/builds", post(projects::trigger))
         .route("/projects/{project}/secrets", get(secrets::list_of_project))
