@@ -44,4 +44,5 @@ mod secrets;
 mod served;
 mod sessions;
 mod sign_in;
+mod streams;
 mod triggers;

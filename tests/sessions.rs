@@ -10,7 +10,7 @@ use crate::harness::eventually;
 use crate::served::{Served, Site};
 
 /// A site whose daemon asks for tokens; `more` is more of its configuration.
-fn site(more: &str) -> Site {
+pub fn site(more: &str) -> Site {
     let site = Site::new("stages: { a: { run: echo one } }", "poll = \"off\"\n");
     rewrite(&site, "[auth]\nmode = \"none\"\n", &format!("{more}\n[auth]\nmode = \"token\"\n"));
     site
@@ -23,7 +23,7 @@ pub fn rewrite(site: &Site, from: &str, to: &str) {
 }
 
 /// A token that was made beside the daemon; `more` are arguments.
-fn token(site: &Site, name: &str, more: &[&str]) -> String {
+pub fn token(site: &Site, name: &str, more: &[&str]) -> String {
     let ended = site.place.expect(0, &[&["tokens", "create", name][..], more].concat());
     ended.out.trim().to_owned()
 }
@@ -46,7 +46,7 @@ impl Answer {
     }
 
     /// The pair that a browser sends back.
-    fn cookie(&self) -> String {
+    pub fn cookie(&self) -> String {
         self.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
     }
 
@@ -89,7 +89,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 const SAME: (&str, &str) = ("sec-fetch-site", "same-origin");
 const EVIL: (&str, &str) = ("origin", "http://evil.example");
 
-fn sign_in(daemon: &Served, token: &str, next: &str) -> Answer {
+pub fn sign_in(daemon: &Served, token: &str, next: &str) -> Answer {
     let next: String = url_encode(next);
     ask(daemon.address(), "POST /sign-in", &[FORM, SAME], &format!("token={token}&next={next}"))
 }
@@ -148,7 +148,7 @@ pub fn database(site: &Site) -> rusqlite::Connection {
 }
 
 /// The CSRF token that pages would hold.
-fn csrf(site: &Site) -> String {
+pub fn csrf(site: &Site) -> String {
     let query = "SELECT csrf FROM sessions ORDER BY made_at DESC LIMIT 1";
     database(site).query_row(query, [], |row| row.get(0)).unwrap()
 }

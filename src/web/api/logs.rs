@@ -23,6 +23,7 @@ use crate::store::access::Scope;
 use crate::store::attempts;
 use crate::web::App;
 use crate::web::auth::Caller;
+use crate::web::held::held;
 use crate::web::problem::{Answer, Problem};
 
 /// Lines of one answer at most.
@@ -280,7 +281,7 @@ pub async fn follow(
     let first = last.map_or(range.from.unwrap_or(0), |last: u64| last.saturating_add(1));
     let (over, ended) = watch::channel(found.ended);
     if !found.ended {
-        tokio::spawn(tell_end(app, found.build, found.node, found.attempt, over));
+        tokio::spawn(tell_end(app.clone(), found.build, found.node, found.attempt, over));
     }
     let following =
         Following { follow: Follow::new(&found.path, first, ended), ready: Vec::new().into_iter(), over: false };
@@ -288,7 +289,7 @@ pub async fn follow(
         let event = following.next().await?;
         Some((Ok(event), following))
     });
-    Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
+    Ok(Sse::new(held(caller, app, stream)).keep_alive(KeepAlive::default()))
 }
 
 struct Following {
