@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::api::tls_files;
 use crate::harness::eventually;
 use crate::served::{Served, Site};
 
@@ -341,6 +342,64 @@ fn by_https_the_cookie_is_kept_to_it() {
     // Without the prefix anybody on the way could have set it.
     let plain = cookie.replace("__Host-", "");
     assert_eq!(ask(daemon.address(), "GET /api/v1/builds", &[host, ("cookie", &plain)], "").status, 401);
+}
+
+/// The daemon's own TLS, as a browser meets it.
+#[tokio::test(flavor = "multi_thread")]
+async fn by_the_daemons_own_https() {
+    // Whichever test is first.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    let site = site("");
+    let (certificate, part) = tls_files(&site);
+    let config = std::fs::read_to_string(site.config()).unwrap();
+    std::fs::write(site.config(), format!("{config}{part}")).unwrap();
+    let token = token(&site, "ann", &["--scope", "admin"]);
+    let daemon = site.serve();
+    let ours = format!("https://localhost:{}", daemon.address().port());
+    let root = reqwest::Certificate::from_pem(&std::fs::read(certificate).unwrap()).unwrap();
+    let policy = reqwest::redirect::Policy::none();
+    let browser = reqwest::Client::builder().tls_certs_only([root]).redirect(policy).build().unwrap();
+    let ask = async |method: &str, path: &str, headers: &[(&str, &str)], body: String| {
+        let mut request = browser.request(method.parse().unwrap(), format!("{ours}{path}")).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap()
+    };
+    let other = "https://other.example";
+    let form = format!("token={token}");
+    // Another site signs nobody in.
+    assert_eq!(ask("POST", "/sign-in", &[FORM, ("origin", other)], form.clone()).await.status(), 403);
+    let answer = ask("POST", "/sign-in", &[FORM, ("origin", &ours)], form).await;
+    assert_eq!(answer.status(), 303);
+    let line = answer.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(
+        line.starts_with("__Host-orchestrator-") && line.contains("; Path=/; ") && !line.contains("Domain"),
+        "{line}"
+    );
+    assert!(line.ends_with("; HttpOnly; SameSite=Lax; Secure"), "{line}");
+    let cookie = line.split(';').next().unwrap();
+    let builds = "/api/v1/builds";
+    assert_eq!(ask("GET", builds, &[("cookie", cookie)], String::new()).await.status(), 200);
+    // Without the prefix anybody on the way could have set it.
+    let bare = cookie.replace("__Host-", "");
+    assert_eq!(ask("GET", builds, &[("cookie", &bare)], String::new()).await.status(), 401);
+    // A script of another site, and one of ours.
+    let (sign, resume) = (csrf(&site), "/api/v1/queue/resume");
+    let from = [("cookie", cookie), ("x-csrf-token", sign.as_str())];
+    let status = async |origin: &str| {
+        ask("POST", resume, &[&from[..], &[("origin", origin)]].concat(), String::new()).await.status()
+    };
+    assert_eq!((status(other).await.as_u16(), status(&ours).await.as_u16()), (403, 202));
+    let leave = [("cookie", cookie), FORM, ("origin", ours.as_str())];
+    let left = ask("POST", "/sign-out", &leave, format!("csrf={sign}")).await;
+    let line = left.headers()["set-cookie"].to_str().unwrap();
+    // A browser takes back only what has the same attributes.
+    assert!(
+        line.starts_with("__Host-") && line.contains("=; Path=/; Max-Age=0; ") && line.ends_with("; Secure"),
+        "{line}"
+    );
+    assert_eq!(ask("GET", builds, &[("cookie", cookie)], String::new()).await.status(), 401);
 }
 
 #[test]

@@ -89,7 +89,11 @@ fn a_stream_ends_with_what_it_was_opened_by() {
     of_build.until("data:");
     let mut stays = by_token(&follow, &admin);
     stays.until("one");
-    let headers = [("cookie", cookie.as_str()), ("content-type", "application/x-www-form-urlencoded"), ("sec-fetch-site", "same-origin")];
+    let headers = [
+        ("cookie", cookie.as_str()),
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("sec-fetch-site", "same-origin"),
+    ];
     assert_eq!(request(address, "POST", "/sign-out", &headers, form.as_bytes()).unwrap().status, 303);
     assert!(!signed_in.to_end().contains("event: end"), "it is not told that the log is complete");
     let id: u64 = database(&site).query_row("SELECT id FROM tokens WHERE name = 'bob'", [], |row| row.get(0)).unwrap();
