@@ -5,6 +5,7 @@
 mod api;
 mod architecture;
 mod artifacts;
+mod clock_jumps;
 mod config;
 mod daemon;
 mod daemon_cli;

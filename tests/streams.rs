@@ -39,7 +39,7 @@ impl Open {
 
     /// Reads until the daemon ends it.
     #[track_caller]
-    fn to_end(mut self) -> String {
+    fn rest(mut self) -> String {
         while self.more() {}
         self.said
     }
@@ -95,10 +95,10 @@ fn a_stream_ends_with_what_it_was_opened_by() {
         ("sec-fetch-site", "same-origin"),
     ];
     assert_eq!(request(address, "POST", "/sign-out", &headers, form.as_bytes()).unwrap().status, 303);
-    assert!(!signed_in.to_end().contains("event: end"), "it is not told that the log is complete");
+    assert!(!signed_in.rest().contains("event: end"), "it is not told that the log is complete");
     let id: u64 = database(&site).query_row("SELECT id FROM tokens WHERE name = 'bob'", [], |row| row.get(0)).unwrap();
     assert_eq!(as_bearer(address, &admin, "DELETE", &format!("/api/v1/tokens/{id}")), 204);
-    of_build.to_end();
+    of_build.rest();
 
     // By time, and beside the daemon: at its next look.
     let cookie = sign_in(&daemon, &ann, "/").cookie();
@@ -107,10 +107,10 @@ fn a_stream_ends_with_what_it_was_opened_by() {
     by_time.until("one");
     database(&site).execute("UPDATE sessions SET expires_at = 1", []).unwrap();
     database(&site).execute("UPDATE tokens SET expires_at = 1 WHERE name = 'cid'", []).unwrap();
-    all.to_end();
-    assert!(!by_time.to_end().contains("event: end"));
+    all.rest();
+    assert!(!by_time.rest().contains("event: end"));
 
     // All others go on.
     assert_eq!(as_bearer(address, &admin, "POST", "/api/v1/builds/1/cancel"), 202);
-    assert!(stays.to_end().contains("event: end"));
+    assert!(stays.rest().contains("event: end"));
 }

@@ -105,9 +105,8 @@ fn stage_after(stage: &Stage, now: &StageStatus, stamped: &Stamped, cancelled: b
         (Event::AttemptStarted { attempt, .. }, StageStatus::Waiting) if *attempt == 1 => {
             Ok(StageStatus::Running { attempt: 1, launched: false })
         }
-        (Event::AttemptStarted { attempt, .. }, StageStatus::Delayed { attempt: last, until })
-            if *attempt == last + 1 && stamped.at >= *until =>
-        {
+        // Whether its wait is over was for `next_actions` to say: the clock may have been put back since.
+        (Event::AttemptStarted { attempt, .. }, StageStatus::Delayed { attempt: last, .. }) if *attempt == last + 1 => {
             Ok(StageStatus::Running { attempt: *attempt, launched: false })
         }
         (Event::AttemptLaunched { attempt, .. }, StageStatus::Running { attempt: current, launched: false })
