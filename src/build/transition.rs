@@ -246,6 +246,32 @@ mod tests {
     }
 
     #[test]
+    fn nobody_waits_for_a_clock_that_was_put_back() {
+        let mut plan = chain(&[("a", &[])]);
+        plan.nodes[0].stage.retry.attempts = 2;
+        plan.nodes[0].stage.retry.delay = std::time::Duration::from_secs(30);
+        let key = plan.nodes[0].key.clone();
+        let day = 86_400_000_000;
+        let stamped = |seconds: i64, event: Event| Stamped { at: Micros(day + seconds * 1_000_000), event };
+        let begin = stamped(0, Event::AttemptStarted { node: key.clone(), attempt: 1 });
+        let end = stamped(9, Event::AttemptEnded { node: key.clone(), attempt: 1, outcome: failed(FailureKind::Exit) });
+        let state = transition(&plan, &started(&plan), &begin).unwrap();
+        let state = transition(&plan, &state, &end).unwrap();
+        let until = Micros(day + 39_000_000);
+        let check = |now: Micros, expected: Action| {
+            assert_eq!(next_actions(&plan, &state, now), [expected], "{now:?}");
+        };
+        check(Micros(day + 9_000_000), Action::WakeAt(until));
+        check(Micros(day + 38_000_000), Action::WakeAt(until));
+        check(until, Action::Start { node: 0, attempt: 2 });
+        check(Micros(2 * day), Action::Start { node: 0, attempt: 2 });
+        check(Micros(9_000_000), Action::Start { node: 0, attempt: 2 });
+        // And it may.
+        let again = Stamped { at: Micros(9_000_000), event: Event::AttemptStarted { node: key, attempt: 2 } };
+        assert!(transition(&plan, &state, &again).is_ok());
+    }
+
+    #[test]
     fn a_verdict_is_not_retried() {
         let mut plan = chain(&[("a", &[])]);
         plan.nodes[0].stage.retry.attempts = 5;
