@@ -11,6 +11,7 @@ import daemon
 import docker_log
 import docker_stage
 import engine
+import followers
 import fresh_build
 import local_runner
 import many_builds
@@ -24,10 +25,11 @@ PARTS = {
     "docker-log": lambda: docker_log.measure_all(IMAGE),
     "local": local_runner.measure_all,
     "daemon": daemon.measure_all,
+    "followers": followers.measure_all,
     "many-builds": many_builds.measure_all,
     "build": fresh_build.measure_all,
 }
-DEFAULT = ["docker", "docker-log", "local", "daemon", "many-builds", "build"]
+DEFAULT = ["docker", "docker-log", "local", "daemon", "followers", "many-builds", "build"]
 
 
 def said(*command: str) -> str:

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Measures the program against what it stands on: the raw Docker API, wrk, and its own goals.
 #
-#   bench/run.sh                      all parts: docker docker-log local daemon many-builds build load
+#   bench/run.sh                      all parts: docker docker-log local daemon followers many-builds build load
 #   bench/run.sh local docker         some of them; `floor` measures the raw engine alone
 #   bench/run.sh > docs/benchmarks.md the page in the documentation
 #
@@ -17,7 +17,7 @@ parts=()
 load=no
 for part in "${@:-all}"; do
   case $part in
-    all) parts+=(docker docker-log local daemon many-builds build) load=yes ;;
+    all) parts+=(docker docker-log local daemon followers many-builds build) load=yes ;;
     load) load=yes ;;
     *) parts+=("$part") ;;
   esac

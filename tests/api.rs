@@ -147,10 +147,8 @@ fn all_events_are_told_once() {
     assert_eq!(daemon.terminate(), 0);
 }
 
-/// The daemon speaks https by itself, and the command line believes what the system believes.
-#[test]
-fn https_from_files() {
-    let site = Site::new("stages: { a: { run: echo one } }", "");
+/// A certificate for this machine, its key, and the part of the configuration that names both.
+pub fn tls_files(site: &Site) -> (std::path::PathBuf, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
@@ -159,11 +157,19 @@ fn https_from_files() {
         let text = base64::engine::general_purpose::STANDARD.encode(der);
         format!("-----BEGIN {kind}-----\n{text}\n-----END {kind}-----\n")
     };
-    let (cert_file, key_file) = (site.place.outside("cert.pem"), site.place.outside("key.pem"));
+    let cert_file = site.place.outside("cert.pem");
     std::fs::write(&cert_file, pem("CERTIFICATE", certificate.der())).unwrap();
-    std::fs::write(&key_file, pem("PRIVATE KEY", &key.serialize_der())).unwrap();
-    std::fs::set_permissions(&key_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    site.configure(&format!("\n[server.tls]\ncert = {cert_file:?}\nkey = {key_file:?}\n"));
+    let key_file = site.secret("key.pem", &pem("PRIVATE KEY", &key.serialize_der()));
+    let part = format!("\n[server.tls]\ncert = {cert_file:?}\nkey = {key_file:?}\n");
+    (cert_file, part)
+}
+
+/// The daemon speaks https by itself, and the command line believes what the system believes.
+#[test]
+fn https_from_files() {
+    let site = Site::new("stages: { a: { run: echo one } }", "");
+    let (certificate, tls) = tls_files(&site);
+    site.configure(&tls);
     let daemon = site.serve();
     let server = format!("https://127.0.0.1:{}", daemon.address().port());
     let ask = |believed: &std::path::Path| {
@@ -171,7 +177,7 @@ fn https_from_files() {
         command.env("SSL_CERT_FILE", believed).env_remove("ORCHESTRATOR_DATA_DIR");
         crate::harness::ended(command.output().unwrap())
     };
-    let answered = ask(&cert_file);
+    let answered = ask(&certificate);
     assert_eq!(answered.code, 0, "{}{}", answered.out, answered.err);
     let nobody = site.place.outside("nobody.pem");
     std::fs::write(&nobody, "").unwrap();

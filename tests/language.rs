@@ -173,6 +173,30 @@ fn the_description_of_the_api_is_up_to_date() {
 }
 
 #[test]
+fn the_reference_of_the_api_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api.md");
+    let page = std::fs::read_to_string(path).expect("the page");
+    kept("docs/api.md", &orchestrator::web::api::reference(&page).expect("its marks"));
+    // Whatever it asks for is there.
+    let description = orchestrator::web::api::description().expect("a description");
+    let description: serde_json::Value = serde_json::from_str(&description).expect("JSON");
+    let paths: Vec<&String> = description["paths"].as_object().expect("paths").keys().collect();
+    let asked: Vec<&str> =
+        page.split("$API/").skip(1).filter_map(|rest| rest.split([' ', '"', '?', '\n']).next()).collect();
+    assert!(asked.len() >= 10, "{asked:?}");
+    let fits = |asked: &str, path: &str| {
+        let (asked, path): (Vec<&str>, Vec<&str>) = (asked.split('/').collect(), path[1..].split('/').collect());
+        // The last part of a file's path may hold more of them.
+        let long = path.last() == Some(&"{path}") && asked.len() >= path.len();
+        (long || asked.len() == path.len())
+            && path.iter().zip(&asked).all(|(path, asked)| path.starts_with('{') || path == asked)
+    };
+    for one in asked {
+        assert!(paths.iter().any(|path| fits(one, path)), "docs/api.md asks for {one}");
+    }
+}
+
+#[test]
 fn the_schema_in_the_repository_is_up_to_date() {
     kept("docs/pipeline.schema.json", &orchestrator::cli::schema::text().expect("a schema"));
 }

@@ -5,6 +5,7 @@
 mod api;
 mod architecture;
 mod artifacts;
+mod clock_jumps;
 mod config;
 mod daemon;
 mod daemon_cli;
@@ -45,4 +46,5 @@ mod secrets;
 mod served;
 mod sessions;
 mod sign_in;
+mod streams;
 mod triggers;

@@ -7,11 +7,12 @@ use std::time::Duration;
 use base64::Engine as _;
 use serde_json::Value;
 
+use crate::api::tls_files;
 use crate::harness::eventually;
 use crate::served::{Served, Site};
 
 /// A site whose daemon asks for tokens; `more` is more of its configuration.
-fn site(more: &str) -> Site {
+pub fn site(more: &str) -> Site {
     let site = Site::new("stages: { a: { run: echo one } }", "poll = \"off\"\n");
     rewrite(&site, "[auth]\nmode = \"none\"\n", &format!("{more}\n[auth]\nmode = \"token\"\n"));
     site
@@ -24,7 +25,7 @@ pub fn rewrite(site: &Site, from: &str, to: &str) {
 }
 
 /// A token that was made beside the daemon; `more` are arguments.
-fn token(site: &Site, name: &str, more: &[&str]) -> String {
+pub fn token(site: &Site, name: &str, more: &[&str]) -> String {
     let ended = site.place.expect(0, &[&["tokens", "create", name][..], more].concat());
     ended.out.trim().to_owned()
 }
@@ -47,7 +48,7 @@ impl Answer {
     }
 
     /// The pair that a browser sends back.
-    fn cookie(&self) -> String {
+    pub fn cookie(&self) -> String {
         self.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
     }
 
@@ -90,7 +91,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 const SAME: (&str, &str) = ("sec-fetch-site", "same-origin");
 const EVIL: (&str, &str) = ("origin", "http://evil.example");
 
-fn sign_in(daemon: &Served, token: &str, next: &str) -> Answer {
+pub fn sign_in(daemon: &Served, token: &str, next: &str) -> Answer {
     let next: String = url_encode(next);
     ask(daemon.address(), "POST /sign-in", &[FORM, SAME], &format!("token={token}&next={next}"))
 }
@@ -149,7 +150,7 @@ pub fn database(site: &Site) -> rusqlite::Connection {
 }
 
 /// The CSRF token that pages would hold.
-fn csrf(site: &Site) -> String {
+pub fn csrf(site: &Site) -> String {
     let query = "SELECT csrf FROM sessions ORDER BY made_at DESC LIMIT 1";
     database(site).query_row(query, [], |row| row.get(0)).unwrap()
 }
@@ -352,6 +353,64 @@ fn by_https_the_cookie_is_kept_to_it() {
     // Without the prefix anybody on the way could have set it.
     let plain = cookie.replace("__Host-", "");
     assert_eq!(ask(daemon.address(), "GET /api/v1/builds", &[host, ("cookie", &plain)], "").status, 401);
+}
+
+/// The daemon's own TLS, as a browser meets it.
+#[tokio::test(flavor = "multi_thread")]
+async fn by_the_daemons_own_https() {
+    // Whichever test is first.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    let site = site("");
+    let (certificate, part) = tls_files(&site);
+    let config = std::fs::read_to_string(site.config()).unwrap();
+    std::fs::write(site.config(), format!("{config}{part}")).unwrap();
+    let token = token(&site, "ann", &["--scope", "admin"]);
+    let daemon = site.serve();
+    let ours = format!("https://localhost:{}", daemon.address().port());
+    let root = reqwest::Certificate::from_pem(&std::fs::read(certificate).unwrap()).unwrap();
+    let policy = reqwest::redirect::Policy::none();
+    let browser = reqwest::Client::builder().tls_certs_only([root]).redirect(policy).build().unwrap();
+    let ask = async |method: &str, path: &str, headers: &[(&str, &str)], body: String| {
+        let mut request = browser.request(method.parse().unwrap(), format!("{ours}{path}")).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap()
+    };
+    let other = "https://other.example";
+    let form = format!("token={token}");
+    // Another site signs nobody in.
+    assert_eq!(ask("POST", "/sign-in", &[FORM, ("origin", other)], form.clone()).await.status(), 403);
+    let answer = ask("POST", "/sign-in", &[FORM, ("origin", &ours)], form).await;
+    assert_eq!(answer.status(), 303);
+    let line = answer.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(
+        line.starts_with("__Host-orchestrator-") && line.contains("; Path=/; ") && !line.contains("Domain"),
+        "{line}"
+    );
+    assert!(line.ends_with("; HttpOnly; SameSite=Lax; Secure"), "{line}");
+    let cookie = line.split(';').next().unwrap();
+    let builds = "/api/v1/builds";
+    assert_eq!(ask("GET", builds, &[("cookie", cookie)], String::new()).await.status(), 200);
+    // Without the prefix anybody on the way could have set it.
+    let bare = cookie.replace("__Host-", "");
+    assert_eq!(ask("GET", builds, &[("cookie", &bare)], String::new()).await.status(), 401);
+    // A script of another site, and one of ours.
+    let (sign, resume) = (csrf(&site), "/api/v1/queue/resume");
+    let from = [("cookie", cookie), ("x-csrf-token", sign.as_str())];
+    let status = async |origin: &str| {
+        ask("POST", resume, &[&from[..], &[("origin", origin)]].concat(), String::new()).await.status()
+    };
+    assert_eq!((status(other).await.as_u16(), status(&ours).await.as_u16()), (403, 202));
+    let leave = [("cookie", cookie), FORM, ("origin", ours.as_str())];
+    let left = ask("POST", "/sign-out", &leave, format!("csrf={sign}")).await;
+    let line = left.headers()["set-cookie"].to_str().unwrap();
+    // A browser takes back only what has the same attributes.
+    assert!(
+        line.starts_with("__Host-") && line.contains("=; Path=/; Max-Age=0; ") && line.ends_with("; Secure"),
+        "{line}"
+    );
+    assert_eq!(ask("GET", builds, &[("cookie", cookie)], String::new()).await.status(), 401);
 }
 
 #[test]

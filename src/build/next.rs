@@ -64,7 +64,7 @@ fn for_node(plan: &Plan, state: &BuildState, now: Micros, node: usize) -> Option
         StageStatus::Again { attempt } => for_waiting(plan, state, node, attempt + 1),
         StageStatus::Delayed { attempt, until } => Some(match state.cancel {
             Some(reason) if !survives(plan, node, reason) => Action::Cancel { node, reason },
-            _ if *until <= now => Action::Start { node, attempt: attempt + 1 },
+            _ if is_over(plan, node, *until, now) => Action::Start { node, attempt: attempt + 1 },
             _ => Action::WakeAt(*until),
         }),
         StageStatus::Running { .. } => {
@@ -77,6 +77,12 @@ fn for_node(plan: &Plan, state: &BuildState, now: Micros, node: usize) -> Option
         | StageStatus::Skipped { .. }
         | StageStatus::Cancelled { .. } => None,
     }
+}
+
+/// Whether the wait before a stage's next attempt is over. Before the wait began it cannot be: then the clock was put back, and
+/// nobody waits for it to come there again.
+fn is_over(plan: &Plan, node: usize, until: Micros, now: Micros) -> bool {
+    until <= now || until.since(now) > plan.nodes[node].stage.retry.delay
 }
 
 /// Clean-up stages outlive a cancellation, but not a kill.

@@ -105,9 +105,8 @@ fn stage_after(stage: &Stage, now: &StageStatus, stamped: &Stamped, cancelled: b
         (Event::AttemptStarted { attempt, .. }, StageStatus::Waiting) if *attempt == 1 => {
             Ok(StageStatus::Running { attempt: 1, launched: false })
         }
-        (Event::AttemptStarted { attempt, .. }, StageStatus::Delayed { attempt: last, until })
-            if *attempt == last + 1 && stamped.at >= *until =>
-        {
+        // Whether its wait is over was for `next_actions` to say: the clock may have been put back since.
+        (Event::AttemptStarted { attempt, .. }, StageStatus::Delayed { attempt: last, .. }) if *attempt == last + 1 => {
             Ok(StageStatus::Running { attempt: *attempt, launched: false })
         }
         (Event::AttemptLaunched { attempt, .. }, StageStatus::Running { attempt: current, launched: false })
@@ -244,6 +243,32 @@ mod tests {
         assert!(matches!(state.stages[0], StageStatus::Delayed { attempt: 2, .. }));
         let state = run(&state, 3, failed(FailureKind::Exit));
         assert!(matches!(state.stages[0], StageStatus::Failed { attempt: 3, .. }));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_clock_that_was_put_back() {
+        let mut plan = chain(&[("a", &[])]);
+        plan.nodes[0].stage.retry.attempts = 2;
+        plan.nodes[0].stage.retry.delay = std::time::Duration::from_secs(30);
+        let key = plan.nodes[0].key.clone();
+        let day = 86_400_000_000;
+        let stamped = |seconds: i64, event: Event| Stamped { at: Micros(day + seconds * 1_000_000), event };
+        let begin = stamped(0, Event::AttemptStarted { node: key.clone(), attempt: 1 });
+        let end = stamped(9, Event::AttemptEnded { node: key.clone(), attempt: 1, outcome: failed(FailureKind::Exit) });
+        let state = transition(&plan, &started(&plan), &begin).unwrap();
+        let state = transition(&plan, &state, &end).unwrap();
+        let until = Micros(day + 39_000_000);
+        let check = |now: Micros, expected: Action| {
+            assert_eq!(next_actions(&plan, &state, now), [expected], "{now:?}");
+        };
+        check(Micros(day + 9_000_000), Action::WakeAt(until));
+        check(Micros(day + 38_000_000), Action::WakeAt(until));
+        check(until, Action::Start { node: 0, attempt: 2 });
+        check(Micros(2 * day), Action::Start { node: 0, attempt: 2 });
+        check(Micros(9_000_000), Action::Start { node: 0, attempt: 2 });
+        // And it may.
+        let again = Stamped { at: Micros(9_000_000), event: Event::AttemptStarted { node: key, attempt: 2 } };
+        assert!(transition(&plan, &state, &again).is_ok());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -16,11 +16,13 @@ use crate::ids::Micros;
 use crate::pipeline::types::Schedule;
 use crate::source::mirror::Oid;
 use crate::store::triggers::{self, Source};
-use crate::store::{StoreError, heads};
+use crate::store::{StoreError, clock, heads};
 use crate::trigger::schedule::{Due, MissedPolicy, Timetable};
 
 /// How often the clock is looked at. Slots are whole minutes.
 const TICK: Duration = Duration::from_secs(1);
+/// A wall clock that goes this much ahead of the time that passes, or behind it, was put to another time.
+const JUMP: Duration = Duration::from_secs(60);
 
 /// Starts builds by the clock.
 pub struct Clock {
@@ -48,7 +50,24 @@ impl Clock {
     /// Works until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut known: BTreeMap<String, Known> = BTreeMap::new();
+        // It may have been put back while nothing ran.
+        self.put_right().await;
+        let mut looked = (Instant::now(), now());
         loop {
+            let before = std::mem::replace(&mut looked, (Instant::now(), now()));
+            match jump(before.1, looked.1, looked.0 - before.0) {
+                Jump::None => {}
+                Jump::Ahead(by) => {
+                    tracing::warn!(
+                        seconds = by.as_secs(),
+                        "the machine's clock was put ahead; what has an age is older by that"
+                    );
+                }
+                Jump::Back(by) => {
+                    tracing::warn!(seconds = by.as_secs(), "the machine's clock was put back");
+                    self.put_right().await;
+                }
+            }
             let all = self.projects.all();
             known.retain(|name, _| all.contains_key(name));
             for (name, project) in all.iter() {
@@ -65,6 +84,26 @@ impl Clock {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(TICK) => {}
             }
+        }
+    }
+
+    /// What waits for a moment that a clock which was ahead has named is due now.
+    async fn put_right(&self) {
+        let at = now();
+        match self.engine.store.write(move |tx| clock::put_right(tx, at)).await {
+            Ok(mended) if mended == clock::Mended::default() => {}
+            Ok(clock::Mended { triggers, messages, schedules }) => {
+                tracing::warn!(
+                    triggers,
+                    messages,
+                    schedules,
+                    "what waited for a time that is far ahead waits no longer"
+                );
+                for name in self.projects.all().keys() {
+                    self.projects.waker(name).notify_one();
+                }
+            }
+            Err(error) => tracing::warn!(%error, "what waits for a time that is far ahead cannot be put right"),
         }
     }
 
@@ -138,6 +177,28 @@ impl Clock {
     }
 }
 
+/// How a wall clock was put to another time.
+#[derive(Debug, PartialEq, Eq)]
+enum Jump {
+    None,
+    Ahead(Duration),
+    Back(Duration),
+}
+
+/// What the wall clock did between two looks, while so much time passed.
+fn jump(before: Micros, after: Micros, passed: Duration) -> Jump {
+    let ahead = after.since(before).saturating_sub(passed);
+    // It shows less than it did, or did not go on as time did.
+    let back = (before.since(after) + passed).saturating_sub(after.since(before));
+    if ahead >= JUMP {
+        Jump::Ahead(ahead)
+    } else if back >= JUMP {
+        Jump::Back(back)
+    } else {
+        Jump::None
+    }
+}
+
 fn line(project: &Project, pipeline: String, schedule: &Schedule, default: &str) -> Option<Line> {
     let branch = schedule.branch.clone().unwrap_or_else(|| default.to_owned());
     let text = format!("{} {} {branch}", schedule.cron, schedule.timezone);
@@ -147,5 +208,28 @@ fn line(project: &Project, pipeline: String, schedule: &Schedule, default: &str)
             tracing::warn!(project = project.name, pipeline, "{problem}");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jumps_of_the_clock() {
+        let check = |before: i64, after: i64, passed: u64, expected: Jump| {
+            let at = |seconds: i64| Micros(seconds * 1_000_000);
+            assert_eq!(jump(at(before), at(after), Duration::from_secs(passed)), expected, "{before} {after} {passed}");
+        };
+        let seconds = Duration::from_secs;
+        check(1000, 1001, 1, Jump::None);
+        // A machine that is busy.
+        check(1000, 1500, 500, Jump::None);
+        check(1000, 1030, 1, Jump::None);
+        check(1000, 1061, 1, Jump::Ahead(seconds(60)));
+        check(1000, 87_401, 1, Jump::Ahead(seconds(86_400)));
+        check(100_000, 13_601, 1, Jump::Back(seconds(86_400)));
+        check(1000, 1010, 100, Jump::Back(seconds(90)));
+        check(1000, 990, 1, Jump::None);
     }
 }

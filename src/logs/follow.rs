@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use super::LogError;
@@ -15,16 +15,22 @@ use super::reader::LogReader;
 
 /// How often the file is looked at if nobody says that it has grown.
 const POLL: Duration = Duration::from_millis(100);
-/// Text of one batch, about.
-const BATCH_BYTES: usize = 256 * 1024;
+/// Text of one batch, about. Each follower that is slow holds one.
+const BATCH_BYTES: usize = 32 * 1024;
 /// Lines of one batch.
-const BATCH_LINES: usize = 2000;
+const BATCH_LINES: usize = 256;
+/// Followers that read at the same moment. Each takes a thread for it, and a thread costs more memory than a follower.
+const READ_AT_ONCE: usize = 16;
+
+static READING: Semaphore = Semaphore::const_new(READ_AT_ONCE);
 
 /// A follower; each has its own, so one that is slow holds up nobody.
 #[derive(Debug)]
 pub struct Follow {
     path: PathBuf,
     place: Place,
+    /// The file's size when nothing more was in it.
+    read_to: Option<u64>,
     over: watch::Receiver<bool>,
 }
 
@@ -41,7 +47,7 @@ impl Follow {
     ///
     /// `over` says that the log is complete (`true`, or its sender is gone); any send on it wakes the follower.
     pub fn new(path: &Path, first: u64, over: watch::Receiver<bool>) -> Self {
-        Self { path: path.to_owned(), place: Place { first, next: None }, over }
+        Self { path: path.to_owned(), place: Place { first, next: None }, read_to: None, over }
     }
 
     /// The next lines, at least one; waits for them. `None`: that was all.
@@ -54,12 +60,14 @@ impl Follow {
         loop {
             // Asked before the file is read: what was written before the end is then seen.
             let over = *self.over.borrow_and_update() || self.over.has_changed().is_err();
-            let (path, place) = (self.path.clone(), self.place);
-            let read = tokio::task::spawn_blocking(move || batch(&path, place)).await;
-            let (lines, place) = read.map_err(|e| LogError::io("follow", &self.path)(std::io::Error::other(e)))??;
-            self.place = place;
-            if !lines.is_empty() {
-                return Ok(Some(lines));
+            // Packing changes the size, too, and an end is always looked behind.
+            let size = std::fs::metadata(&self.path).ok().map(|file| file.len());
+            if over || size.is_none() || size != self.read_to {
+                let lines = self.read().await?;
+                if !lines.is_empty() {
+                    return Ok(Some(lines));
+                }
+                self.read_to = size;
             }
             if over {
                 return Ok(None);
@@ -67,6 +75,22 @@ impl Follow {
             // A timeout is the poll; an error is the sender's end, seen in the next round.
             let _ = timeout(POLL, self.over.changed()).await;
         }
+    }
+}
+
+impl Follow {
+    async fn read(&mut self) -> Result<Vec<Line>, LogError> {
+        let (path, place) = (self.path.clone(), self.place);
+        // It is never closed.
+        let turn = READING.acquire().await.ok();
+        let read = tokio::task::spawn_blocking(move || {
+            // Held by the thread: whoever asks may go away meanwhile.
+            let _turn = turn;
+            batch(&path, place)
+        });
+        let (lines, place) = read.await.map_err(|e| LogError::io("follow", &self.path)(std::io::Error::other(e)))??;
+        self.place = place;
+        Ok(lines)
     }
 }
 

@@ -116,6 +116,17 @@ pub fn valid_token(db: &Connection, hash: &str, now: Micros) -> Result<Option<To
     db.prepare_cached(&query)?.query_row(params![hash, now.0], token).optional()?.transpose()
 }
 
+/// Whether the token with this number is neither revoked nor past its end.
+///
+/// # Errors
+/// The database's.
+pub fn token_holds(db: &Connection, id: u64, now: Micros) -> Result<bool, StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT 1 FROM tokens WHERE id = ?1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?2)",
+    )?;
+    Ok(query.exists(params![id, now.0])?)
+}
+
 /// Notes that a token was used.
 ///
 /// # Errors

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod attempts;
 pub mod builds;
+pub mod clock;
 pub mod deliveries;
 pub mod deployments;
 pub mod events;

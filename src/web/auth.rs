@@ -14,8 +14,10 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use base64::Engine as _;
 use rand::RngCore;
+use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 
 use super::App;
 use super::problem::Problem;
@@ -23,8 +25,9 @@ use super::session;
 use crate::config::types::Network;
 use crate::engine::now;
 use crate::ids::Micros;
+use crate::store::StoreError;
 use crate::store::access::{self, Scope, TokenRow};
-use crate::store::sessions::SessionRow;
+use crate::store::sessions::{self, SessionRow};
 
 /// What every token begins with, so that scanners find leaked ones.
 pub const PREFIX: &str = "orc_";
@@ -57,6 +60,8 @@ pub struct Guard {
     /// Whose `X-Forwarded-For` is believed.
     proxies: Vec<Network>,
     wrong: Mutex<HashMap<IpAddr, Wrong>>,
+    /// Tells open streams that a token or a session was ended.
+    ended: watch::Sender<()>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +83,17 @@ const REMEMBERED: usize = 10_000;
 impl Guard {
     /// A guard; `open` lets everybody do everything. What these proxies say of whom they speak for is believed.
     pub fn new(open: bool, proxies: Vec<Network>) -> Self {
-        Self { open, proxies, wrong: Mutex::default() }
+        Self { open, proxies, wrong: Mutex::default(), ended: watch::Sender::new(()) }
+    }
+
+    /// Lets all open streams look whether they may go on: somebody's token or session was ended.
+    pub(super) fn tell_end(&self) {
+        self.ended.send_replace(());
+    }
+
+    /// Hears of [`Guard::tell_end`].
+    pub(super) fn hear_ends(&self) -> watch::Receiver<()> {
+        self.ended.subscribe()
     }
 
     /// Whose address a request is from: the nearest one that is no proxy of ours. Everything behind that could be made up.
@@ -136,7 +151,18 @@ pub struct Caller {
     pub name: String,
     scopes: Vec<Scope>,
     projects: Option<Vec<String>>,
-    session: Option<Held>,
+    by: By,
+}
+
+/// By what somebody is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum By {
+    /// The daemon asks for nothing, or somebody else has vouched.
+    Nothing,
+    /// The token with this number.
+    Token(u64),
+    /// A cookie.
+    Session(Held),
 }
 
 /// The session by whose cookie somebody is known.
@@ -155,22 +181,22 @@ impl std::fmt::Debug for Held {
 impl Caller {
     /// Who has this token.
     pub(super) fn of_token(row: TokenRow) -> Self {
-        Self { name: row.name, scopes: row.scopes, projects: row.projects, session: None }
+        Self { name: row.name, scopes: row.scopes, projects: row.projects, by: By::Token(row.id) }
     }
 
     /// Who has the session whose cookie has this hash.
     pub(super) fn of_session(row: SessionRow, hash: String) -> Self {
-        let session = Some(Held { hash, csrf: row.csrf });
-        Self { name: row.actor, scopes: row.scopes, projects: row.projects, session }
+        let by = By::Session(Held { hash, csrf: row.csrf });
+        Self { name: row.actor, scopes: row.scopes, projects: row.projects, by }
     }
 
     /// Who is known from elsewhere.
     pub(super) fn known(name: String, scopes: Vec<Scope>, projects: Option<Vec<String>>) -> Self {
-        Self { name, scopes, projects, session: None }
+        Self { name, scopes, projects, by: By::Nothing }
     }
 
     fn everyone() -> Self {
-        Self { name: "anyone".to_owned(), scopes: vec![Scope::Admin], projects: None, session: None }
+        Self { name: "anyone".to_owned(), scopes: vec![Scope::Admin], projects: None, by: By::Nothing }
     }
 
     /// Who makes this request, by token or else by cookie. A form's CSRF token is in its body: [`Caller::signed`] checks it.
@@ -193,7 +219,7 @@ impl Caller {
     /// # Errors
     /// [`Problem::forbidden`].
     pub(super) fn signed(&self, given: Option<&str>) -> Result<(), Problem> {
-        let Some(held) = &self.session else { return Ok(()) };
+        let By::Session(held) = &self.by else { return Ok(()) };
         let same = given.is_some_and(|given| bool::from(given.as_bytes().ct_eq(held.csrf.as_bytes())));
         if same {
             return Ok(());
@@ -206,12 +232,35 @@ impl Caller {
 
     /// What forms of this caller have to hold as `csrf`; empty where nothing is asked for.
     pub fn csrf(&self) -> &str {
-        self.session.as_ref().map_or("", |held| &held.csrf)
+        match &self.by {
+            By::Session(held) => &held.csrf,
+            By::Nothing | By::Token(_) => "",
+        }
     }
 
     /// The hash of the session by whose cookie the caller is known.
     pub(super) fn session(&self) -> Option<&str> {
-        self.session.as_ref().map(|held| held.hash.as_str())
+        match &self.by {
+            By::Session(held) => Some(&held.hash),
+            By::Nothing | By::Token(_) => None,
+        }
+    }
+
+    /// Whether what the caller is known by can end while the daemon runs.
+    pub(super) fn can_end(&self) -> bool {
+        self.by != By::Nothing
+    }
+
+    /// Whether what the caller is known by holds still.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(super) fn holds(&self, db: &Connection, at: Micros) -> Result<bool, StoreError> {
+        match &self.by {
+            By::Nothing => Ok(true),
+            By::Token(id) => access::token_holds(db, *id, at),
+            By::Session(held) => sessions::valid(db, &held.hash, at).map(|row| row.is_some()),
+        }
     }
 
     /// What the caller may do.
@@ -346,7 +395,7 @@ mod tests {
 
     fn caller(scopes: &[Scope], projects: Option<&[&str]>) -> Caller {
         let projects = projects.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-        Caller { name: "t".to_owned(), scopes: scopes.to_vec(), projects, session: None }
+        Caller { name: "t".to_owned(), scopes: scopes.to_vec(), projects, by: By::Nothing }
     }
 
     #[test]

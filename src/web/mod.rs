@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod auth;
+mod held;
 pub mod hooks;
 pub mod idempotency;
 pub mod metrics;

@@ -19,6 +19,7 @@ use crate::store::access::Scope;
 use crate::store::{StoreError, builds, events};
 use crate::web::App;
 use crate::web::auth::Caller;
+use crate::web::held::held;
 use crate::web::problem::{Answer, Problem};
 
 /// What happened to a build, from its first event on, and live until it has ended (server-sent events, `id` is the event's
@@ -34,7 +35,7 @@ pub async fn of_build(
     let id = BuildId(id);
     allowed(&caller, &app, Scope::Read, id).await?;
     let last = last_event(&headers).unwrap_or(0);
-    Ok(stream(Told::new(app, Whose::Build(id), last)))
+    Ok(stream(caller, Told::new(app, Whose::Build(id), last)))
 }
 
 /// What happens to all builds that the caller sees, from now on (server-sent events; each with `build`, `project` and `event`;
@@ -51,19 +52,20 @@ pub async fn all(
         Some(last) => last,
         None => app.engine.store.read(events::last).await?,
     };
-    Ok(stream(Told::new(app, Whose::All(caller), last)))
+    Ok(stream(caller.clone(), Told::new(app, Whose::All(caller), last)))
 }
 
 fn last_event(headers: &HeaderMap) -> Option<u64> {
     headers.get("last-event-id")?.to_str().ok()?.parse().ok()
 }
 
-fn stream(told: Told) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+fn stream(caller: Caller, told: Told) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let app = told.app.clone();
     let events = futures_util::stream::unfold(told, |mut told| async move {
         let event = told.next().await?;
         Some((Ok(event), told))
     });
-    Sse::new(events).keep_alive(KeepAlive::default())
+    Sse::new(held(caller, app, events)).keep_alive(KeepAlive::default())
 }
 
 /// Whose events.

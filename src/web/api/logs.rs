@@ -11,11 +11,14 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
 use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use utoipa::{IntoParams, ToSchema};
 
 use super::builds::allowed;
 use super::page::{Asked, Named, UpTo};
+use crate::engine::notice::Notice;
 use crate::engine::now;
 use crate::ids::{BuildId, NodeKey};
 use crate::logs::{Follow, Line, LogError, LogReader};
@@ -23,6 +26,7 @@ use crate::store::access::Scope;
 use crate::store::attempts;
 use crate::web::App;
 use crate::web::auth::Caller;
+use crate::web::held::held;
 use crate::web::problem::{Answer, Problem};
 
 /// Lines of one answer at most.
@@ -31,8 +35,8 @@ const MOST_LINES: u64 = 5000;
 const MOST_BYTES: usize = 2 * 1024 * 1024;
 /// Hits of one search at most.
 const MOST_HITS: u64 = 500;
-/// How often the row is asked whether the attempt has ended.
-const LOOK: std::time::Duration = std::time::Duration::from_millis(500);
+/// How often the row is asked whether the attempt has ended, if nobody tells of its build.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A line of a log.
 #[derive(Debug, Serialize, ToSchema)]
@@ -280,7 +284,7 @@ pub async fn follow(
     let first = last.map_or(range.from.unwrap_or(0), |last: u64| last.saturating_add(1));
     let (over, ended) = watch::channel(found.ended);
     if !found.ended {
-        tokio::spawn(tell_end(app, found.build, found.node, found.attempt, over));
+        tokio::spawn(tell_end(app.clone(), found.build, found.node, found.attempt, over));
     }
     let following =
         Following { follow: Follow::new(&found.path, first, ended), ready: Vec::new().into_iter(), over: false };
@@ -288,7 +292,7 @@ pub async fn follow(
         let event = following.next().await?;
         Some((Ok(event), following))
     });
-    Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
+    Ok(Sse::new(held(caller, app, stream)).keep_alive(KeepAlive::default()))
 }
 
 struct Following {
@@ -325,6 +329,7 @@ impl Following {
 
 /// Tells a follower that its attempt has ended; ends with it.
 async fn tell_end(app: App, build: BuildId, node: NodeKey, attempt: u32, over: watch::Sender<bool>) {
+    let mut notices = app.notices.subscribe();
     loop {
         let key = node.clone();
         let row = app.engine.store.read(move |db| attempts::find(db, build, &key, attempt)).await;
@@ -334,7 +339,21 @@ async fn tell_end(app: App, build: BuildId, node: NodeKey, attempt: u32, over: w
         }
         tokio::select! {
             () = over.closed() => return,
+            () = of_build(&mut notices, build) => {}
             () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+/// Until something happens to a build, or may have.
+async fn of_build(notices: &mut Receiver<Notice>, build: BuildId) {
+    loop {
+        match notices.recv().await {
+            Ok(Notice::Event { build: of, .. }) if of == build => return,
+            Ok(Notice::Event { .. } | Notice::Progress { .. } | Notice::Load { .. } | Notice::Waiting { .. }) => {}
+            Err(RecvError::Lagged(_)) => return,
+            // The daemon stops.
+            Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 }

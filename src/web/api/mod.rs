@@ -18,12 +18,13 @@ pub mod view;
 use axum::Router;
 use axum::routing::{delete, get, post, put};
 use utoipa::OpenApi;
-use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
 
 use super::App;
+use super::session::CSRF_HEADER;
 
 /// The content type of errors (RFC 9457).
 const PROBLEM_JSON: &str = "application/problem+json";
@@ -33,8 +34,8 @@ const PROBLEM_JSON: &str = "application/problem+json";
 #[openapi(
     info(title = "orchestrator", description = "CI/CD for machine-learning teams"),
     servers((url = "/api/v1")),
-    security(("token" = [])),
-    modifiers(&Token, &Keys, &Problems),
+    security(("token" = []), ("cookieAuth" = [])),
+    modifiers(&Schemes, &Keys, &Signs, &Problems),
     paths(
         builds::list, builds::show, builds::cancel, builds::retry_build, builds::approve, builds::move_build, events::of_build,
         logs::lines, logs::raw, logs::search, logs::follow,
@@ -52,12 +53,46 @@ const PROBLEM_JSON: &str = "application/problem+json";
 )]
 pub struct Description;
 
-struct Token;
+/// By what callers are known.
+struct Schemes;
 
-impl utoipa::Modify for Token {
+impl utoipa::Modify for Schemes {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
-        openapi.components.get_or_insert_default().add_security_scheme("token", scheme);
+        let token = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("`orchestrator tokens create NAME --scope read`, or `POST /tokens`."))
+            .build();
+        let cookie = ApiKeyValue::with_description(
+            "orchestrator-INSTANCE",
+            "A browser that signed in at `/sign-in`. INSTANCE is the data folder's own number; by https the name begins with \
+             `__Host-`. What changes something needs the header `x-csrf-token` as well, and has to come from one of the \
+             server's own pages (`Sec-Fetch-Site`, `Origin`).",
+        );
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(token));
+        components.add_security_scheme("cookieAuth", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+    }
+}
+
+/// Whatever changes something is signed by who is known by a cookie.
+struct Signs;
+
+impl utoipa::Modify for Signs {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let header = ParameterBuilder::new()
+            .name(CSRF_HEADER)
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(
+                "Only with the cookie: the session's CSRF token, as the field `csrf` of every form has it.",
+            ))
+            .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+            .build();
+        for item in openapi.paths.paths.values_mut() {
+            for operation in [&mut item.put, &mut item.post, &mut item.delete].into_iter().flatten() {
+                operation.parameters.get_or_insert_default().push(header.clone());
+            }
+        }
     }
 }
 
@@ -120,7 +155,7 @@ impl utoipa::Modify for Problems {
             for (at, operation) in all.into_iter().enumerate().filter_map(|(at, one)| Some((at, one.as_mut()?))) {
                 let (post, body) = (at == 2, operation.request_body.is_some());
                 let given = operation.parameters.as_ref();
-                let more = given.is_some_and(|all| all.iter().any(|one| one.parameter_in != ParameterIn::Path));
+                let more = given.is_some_and(|all| all.iter().any(reads_more));
                 for (status, when, means) in PROBLEMS {
                     let holds = match when {
                         When::Always => true,
@@ -142,6 +177,11 @@ impl utoipa::Modify for Problems {
     }
 }
 
+/// Whether a parameter can be wrong by itself: those of the path name what is not there then, and a CSRF token is refused.
+fn reads_more(one: &Parameter) -> bool {
+    one.parameter_in != ParameterIn::Path && one.name != CSRF_HEADER
+}
+
 fn problem_response(means: &str) -> Response {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     ResponseBuilder::new().description(means).content(PROBLEM_JSON, content).build()
@@ -157,6 +197,18 @@ fn as_problem(response: &mut RefOr<Response>) {
     {
         response.content.insert(PROBLEM_JSON.to_owned(), content);
     }
+}
+
+/// The reference page as it has to be: what lies between its marks is made anew.
+///
+/// # Errors
+/// The mark that is missing.
+pub fn reference(page: &str) -> Result<String, &'static str> {
+    const BEGIN: &str = "<!-- problems: begin -->\n";
+    const END: &str = "<!-- problems: end -->";
+    let (before, rest) = page.split_once(BEGIN).ok_or(BEGIN)?;
+    let (_, after) = rest.split_once(END).ok_or(END)?;
+    Ok(format!("{before}{BEGIN}{}{END}{after}", super::problem::table()))
 }
 
 /// The description as pretty JSON, as it is kept in the repository.

@@ -157,6 +157,7 @@ pub async fn revoke(caller: Caller, State(app): State<App>, Named(id): Named<u64
             access::audit(tx, &caller.name, "token.revoke", &id.to_string(), "", at)
         })
         .await?;
+    app.guard.tell_end();
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -126,6 +126,8 @@ pub async fn enter(
         access::audit(tx, &new.actor, "session.open", &by, "", at)
     });
     opened.await?;
+    // One of another browser may have gone, and the one before.
+    app.guard.tell_end();
     Ok(with_cookie(app, parts, &value, app.sessions.lasts, next))
 }
 
@@ -145,6 +147,7 @@ pub async fn sign_out(
                     access::audit(tx, &name, "session.end", "", "", at)
                 });
                 ended.await?;
+                app.guard.tell_end();
             }
         }
         // It has ended by itself.
