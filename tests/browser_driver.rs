@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use thirtyfour::LoggingPrefsLogLevel;
+use thirtyfour::error::WebDriverErrorInner;
 use thirtyfour::prelude::*;
 
 /// A port that nobody listens on now.
@@ -169,7 +170,15 @@ impl Browser {
 
     /// Types into whatever has the focus.
     pub async fn type_keys(&self, keys: &str) {
-        self.driver.active_element().await.unwrap().send_keys(keys).await.unwrap();
+        // The driver asks for what has the focus first, and a live page may put another in its place before it types. Nothing
+        // was typed then.
+        for _ in 0..50 {
+            match self.driver.active_element().await.unwrap().send_keys(keys).await {
+                Err(error) if matches!(error.as_inner(), WebDriverErrorInner::StaleElementReference(_)) => {}
+                done => return done.unwrap(),
+            }
+        }
+        panic!("what has the focus changes all the time");
     }
 
     /// A command of the browser's own.

@@ -91,11 +91,18 @@ impl OwnEngine {
     /// Starts a build and waits until its stage has printed `begun`.
     fn begin(&self, place: &Place) -> Child {
         let mut command = self.command(place, &["run"]);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut over = false;
         eventually("the stage prints", || {
+            over = child.try_wait().unwrap().is_some();
             let logs = ended(self.command(place, &["logs", "1", "work"]).output().unwrap());
-            logs.out.contains("begun")
+            over || logs.out.contains("begun")
         });
+        if over {
+            let told = ended(child.wait_with_output().unwrap());
+            let engine = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            panic!("the build ended before anybody could disturb it: {}{}\n{engine}", told.out, told.err);
+        }
         child
     }
 }
