@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use thirtyfour::LoggingPrefsLogLevel;
-use thirtyfour::error::WebDriverErrorInner;
 use thirtyfour::prelude::*;
 
 /// A port that nobody listens on now.
@@ -168,17 +167,9 @@ impl Browser {
         self.driver.find(By::Css(selector)).await?.click().await
     }
 
-    /// Types into whatever has the focus.
+    /// Types into whatever has the focus, as a keyboard does: a live page may put another element in its place at any time.
     pub async fn type_keys(&self, keys: &str) {
-        // The driver asks for what has the focus first, and a live page may put another in its place before it types. Nothing
-        // was typed then.
-        for _ in 0..50 {
-            match self.driver.active_element().await.unwrap().send_keys(keys).await {
-                Err(error) if matches!(error.as_inner(), WebDriverErrorInner::StaleElementReference(_)) => {}
-                done => return done.unwrap(),
-            }
-        }
-        panic!("what has the focus changes all the time");
+        self.driver.action_chain().send_keys(keys).perform().await.unwrap();
     }
 
     /// A command of the browser's own.
