@@ -1,4 +1,4 @@
-//! How durations, sizes and numbers are written for people. PURE.
+//! How durations, sizes, numbers, paths and errors are written. PURE.
 
 use std::error::Error;
 use std::time::Duration;
@@ -35,6 +35,11 @@ pub fn number(value: f64) -> String {
     } else {
         format!("{value:.4}")
     }
+}
+
+/// A path within a tree in its one form: `./a//b/` as `a/b`.
+pub fn tidy(path: &str) -> String {
+    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
 }
 
 /// `1 check`, `3 checks`.

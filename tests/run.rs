@@ -395,6 +395,34 @@ fn a_worse_model_does_not_reach_users() {
     eventually("nothing is left", || place.processes().is_empty());
 }
 
+/// Without a test, too, a champion is scored on the candidate's rows: its own numbers are of others.
+#[test]
+fn numbers_are_of_the_same_rows() {
+    let pipeline = promoting("decision-tree", 1).replace("test: mcnemar", "test: none");
+    let place = Place::with(&pipeline.replace("      deploy: { strategy: replace, port: 1 }\n", ""));
+    place.write("players.csv", &players());
+    place.expect(0, &["run"]);
+    place.write("players.csv", &players().replace("a,b,good\n", "a,b,good\n3,3,0\n99,3,1\n"));
+    let second = place.expect(0, &["run"]);
+    assert!(second.out.contains("champion version 1 was scored on this build's rows"), "{}", second.out);
+    let judgement = place.stage(2, "promote")["attempts"][0]["reports"]["judgement"].clone();
+    assert_eq!(judgement["same_rows"], true, "{judgement:#}");
+    assert_eq!(judgement["findings"][0]["test"]["source"], "predictions", "{judgement:#}");
+}
+
+/// A training writes what it likes into its metrics file, also what looks like a stage's numbers.
+#[test]
+fn what_a_stage_measured_counts() {
+    let place = Place::with(
+        "stages:\n  train:\n    run: cp given.json metrics.json; cp given.json model\n    train: { model: m, artifact: model, metrics: metrics.json }\n  promote:\n    needs: [train]\n    promote: { model: m, better_if: { train.q: { goal: maximize } } }\n",
+    );
+    place.write("given.json", "{\"q\": 1}");
+    place.expect(0, &["run"]);
+    place.write("given.json", "{\"q\": 1, \"train\": {\"q\": 9}}");
+    let second = place.expect(0, &["run"]);
+    assert!(second.out.trim_end().ends_with("rejected"), "{}", second.out);
+}
+
 #[test]
 fn what_a_person_rolled_back_does_not_come_back_by_itself() {
     let place = Place::with(

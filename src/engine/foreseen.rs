@@ -11,6 +11,7 @@ use crate::build::plan::{Node, Plan};
 use crate::pipeline::diagnostic::nearest;
 use crate::pipeline::types::{Body, Deploy, Generator, Kind, ServeApp, Stage};
 use crate::store::builds::BuildRequest;
+use crate::words::tidy;
 
 /// Each reason, for people; none if the build may well pass. Only stages count that run in any case and may not fail.
 ///
@@ -82,17 +83,9 @@ fn files(stage: &Stage) -> Vec<(&'static str, &str)> {
     }
 }
 
-/// `./a//b` as `a/b`.
-fn tidy(path: &str) -> String {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
-}
-
 fn is_there(tree: &Manifest, path: &str) -> bool {
-    // What leaves the tree, or is a link, is for the stage to judge.
-    if path.starts_with('/') || path.split('/').any(|part| part == "..") {
-        return true;
-    }
     let path = tidy(path);
+    // Whether a link's target is there is for the stage to see.
     tree.files
         .iter()
         .any(|file| file.path == path || (file.link.is_some() && path.starts_with(&format!("{}/", file.path))))

@@ -76,9 +76,7 @@ impl Follow {
             let _ = timeout(POLL, self.over.changed()).await;
         }
     }
-}
 
-impl Follow {
     async fn read(&mut self) -> Result<Vec<Line>, LogError> {
         let (path, place) = (self.path.clone(), self.place);
         // It is never closed.

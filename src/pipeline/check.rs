@@ -10,6 +10,7 @@ use super::lower::Lowered;
 use super::tree::At;
 use super::types::{Deploy, Kind, Serve, ServeApp, Stage};
 use super::{promotes, raw};
+use crate::words::tidy;
 
 /// What the checks look at.
 pub(super) struct Stages<'a> {
@@ -171,11 +172,6 @@ fn written<'a>(stage: &'a Stage, at: At<'a>) -> Vec<(&'a str, super::diagnostic:
         }
     }
     found
-}
-
-/// `./a//b/` as `a/b`.
-fn tidy(path: &str) -> String {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
 }
 
 /// Where the outputs of two stages come together.

@@ -7,7 +7,6 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use super::page::Named;
-use crate::build::status::BuildStatus;
 use crate::ids::Micros;
 use crate::store::access::Scope;
 use crate::store::glance::{self, Glance};
@@ -38,7 +37,8 @@ fn write(public_url: &str, project: &str, rows: &[Glance]) -> String {
     let ended: Vec<(&Glance, Micros)> =
         rows.iter().filter(|row| row.status.is_terminal()).filter_map(|row| Some((row, row.ended_at?))).collect();
     let newest = ended.iter().map(|(_, at)| *at).max().unwrap_or(Micros(0));
-    let (name, page) = (escape(project), format!("{base}/projects/{}", escape(&path(project))));
+    let name = escape(project);
+    let page = format!("{base}/projects/{name}");
     let mut text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<feed xmlns=\"http://www.w3.org/2005/Atom\">\n  <id>{page}</id>\n  \
          <title>Builds of {name}</title>\n  <updated>{}</updated>\n  <link href=\"{page}\"/>\n",
@@ -52,12 +52,7 @@ fn write(public_url: &str, project: &str, rows: &[Glance]) -> String {
 }
 
 fn entry(text: &mut String, base: &str, row: &Glance, at: Micros) {
-    let word = match row.status {
-        BuildStatus::Passed => "passed",
-        BuildStatus::Failed => "failed",
-        BuildStatus::Cancelled { .. } => "cancelled",
-        BuildStatus::Queued | BuildStatus::Running => "under way",
-    };
+    let word = row.status.word();
     let of = row.title.as_deref().or(row.branch.as_deref()).unwrap_or(&row.event);
     let place = row.branch.as_deref().or(row.tag.as_deref()).unwrap_or("no branch");
     let mut summary = format!("{} on {place}, {word}", row.pipeline);
@@ -78,11 +73,6 @@ fn entry(text: &mut String, base: &str, row: &Glance, at: Micros) {
     );
 }
 
-/// A name as a part of an address.
-fn path(name: &str) -> String {
-    percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
-}
-
 /// As RFC 3339 has it.
 fn moment(at: Micros) -> String {
     jiff::Timestamp::from_microsecond(at.0).map(|at| format!("{at:.0}")).unwrap_or_default()
@@ -91,6 +81,7 @@ fn moment(at: Micros) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::status::BuildStatus;
     use crate::ids::BuildId;
 
     #[test]
@@ -113,7 +104,7 @@ mod tests {
             ended_at,
         };
         let rows = [row(3, BuildStatus::Running, None), row(2, BuildStatus::Failed, Some(Micros(3_500_000)))];
-        insta::assert_snapshot!(write("https://ci.example/", "a b/c", &rows));
+        insta::assert_snapshot!(write("https://ci.example/", "demo", &rows));
         let empty = write("https://ci.example", "a", &[]);
         assert!(empty.contains("<updated>1970-01-01T00:00:00Z</updated>") && !empty.contains("<entry>"), "{empty}");
     }
