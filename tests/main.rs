@@ -5,6 +5,7 @@
 mod api;
 mod architecture;
 mod artifacts;
+mod by_hand;
 mod clock_jumps;
 mod config;
 mod daemon;

@@ -12,7 +12,7 @@ use crate::served::{Answer, Served, Site, push, request};
 /// A name that would break a page that took it for markup.
 const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror=alert(2)> ' & {{ 7*7 }}";
 
-fn page(daemon: &Served, path: &str) -> Answer {
+pub fn page(daemon: &Served, path: &str) -> Answer {
     request(daemon.address(), "GET", path, &[("accept", "text/html")], b"").unwrap()
 }
 

@@ -132,6 +132,9 @@ pub enum Command {
     /// Make a version the champion by hand
     #[command(after_help = "Example:\n  orchestrator promote player-stats 3 --reason 'agreed with the team'")]
     Promote(PromoteArgs),
+    /// Keep a version from being promoted by a pipeline
+    #[command(after_help = "Example:\n  orchestrator reject player-stats 4 --reason 'trained on last season alone'")]
+    Reject(PromoteArgs),
     /// Go back to the champion before
     #[command(after_help = "Example:\n  orchestrator rollback player-stats --reason 'wrong answers for keepers'")]
     Rollback(RollbackArgs),
@@ -463,7 +466,7 @@ pub enum DeploymentsCommand {
     },
 }
 
-/// `promote`
+/// `promote` and `reject`
 #[derive(Debug, Args)]
 pub struct PromoteArgs {
     /// The model

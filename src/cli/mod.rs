@@ -4,6 +4,7 @@ pub mod args;
 pub mod artifacts;
 pub mod backup;
 pub mod builds;
+mod champion;
 pub mod config;
 pub mod data;
 pub mod deliveries;
@@ -139,8 +140,9 @@ async fn dispatch(cli: Cli, given: Given) -> anyhow::Result<i32> {
         Command::Retry(args) => run::retry(place()?, args).await,
         Command::Artifacts(args) => artifacts::run(here("artifacts", Here::Reads)?, args).await,
         Command::Models(args) => models::list(here("models", Here::Reads)?, args).await,
-        Command::Promote(args) => models::promote(here("promote", Here::Changes)?, args).await,
-        Command::Rollback(args) => models::rollback(here("rollback", Here::Changes)?, args).await,
+        Command::Promote(args) => champion::promote(place()?, args).await,
+        Command::Reject(args) => champion::reject(place()?, args).await,
+        Command::Rollback(args) => champion::rollback(place()?, args).await,
         Command::Deployments(args) => models::deployments(here("deployments", deployments(&args))?, args).await,
         Command::Loadtest(args) => {
             here("loadtest", Here::ByNature)?;

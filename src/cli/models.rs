@@ -1,17 +1,19 @@
-//! `orchestrator models`, `promote`, `rollback`, `deployments`.
+//! `orchestrator models`, `deployments`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::args::{DeploymentsArgs, DeploymentsCommand, ModelsArgs, ModelsCommand, PromoteArgs, RollbackArgs};
+use super::args::{DeploymentsArgs, DeploymentsCommand, ModelsArgs, ModelsCommand};
 use super::exit::{self, Usage};
 use super::run::actor;
 use super::{data, deployment_logs, text};
-use crate::deploy::{self, Author, DeploySpec, Deployer, Health};
-use crate::engine::deployments::{self as of, Right};
-use crate::engine::{Engine, now, workspace};
+use crate::deploy::Health;
+use crate::engine::by_hand;
+use crate::engine::deployments::{self as of, FromEnvironment, Right};
+use crate::engine::{Engine, now};
 use crate::runner::spec::UnitName;
 use crate::store::deployments::{self, DeploymentRow, DeploymentStatus};
 use crate::store::models::{self, Promotion, VersionRow};
@@ -132,54 +134,14 @@ async fn show(engine: &Arc<Engine>, model: String, json: bool) -> anyhow::Result
     Ok(exit::PASSED)
 }
 
-/// Makes a version champion by hand.
-///
-/// # Errors
-/// If there is no such version, or its deployment fails.
-pub async fn promote(data: Option<&Path>, args: PromoteArgs) -> anyhow::Result<i32> {
-    let engine = data::open(data).await?;
-    let _right = right(&engine, &args.model).await?;
-    let (model, version) = (args.model.clone(), args.version);
-    let found = engine.store.read(move |db| Ok((models::version(db, &model, version)?, models::champion(db, &model)?)));
-    let (row, champion) = found.await?;
-    if champion == Some(row.version) {
-        anstream::println!("version {} of `{}` is the champion already", row.version, args.model);
-        return Ok(exit::PASSED);
-    }
-    change(&engine, &args.model, row.version, champion, "promoted", &args.reason).await
-}
-
-/// Goes back to the champion before.
-///
-/// # Errors
-/// If there was none, or its deployment fails.
-pub async fn rollback(data: Option<&Path>, args: RollbackArgs) -> anyhow::Result<i32> {
-    let engine = data::open(data).await?;
-    let _right = right(&engine, &args.model).await?;
-    let model = args.model.clone();
-    let (champion, history) =
-        engine.store.read(move |db| Ok((models::champion(db, &model)?, models::history(db, &model, 500)?))).await?;
-    let Some(champion) = champion else {
-        return Err(Usage(format!("model `{}` has no champion", args.model)).into());
-    };
-    let made = history.iter().find(|decision| decision.candidate == champion && decision.verdict == "promoted");
-    let Some(before) = made.and_then(|decision| decision.champion) else {
-        return Err(Usage(format!(
-            "version {champion} of `{}` is its first champion; there is none before it",
-            args.model
-        ))
-        .into());
-    };
-    change(&engine, &args.model, before, Some(champion), "rolled-back", &args.reason).await
-}
-
 /// The right to change what serves a model, with everything in order that an interrupted process left.
-async fn right(engine: &Arc<Engine>, model: &str) -> anyhow::Result<Right> {
+///
+/// # Errors
+/// The database's, or if the locks cannot be used.
+pub async fn right(engine: &Arc<Engine>, model: &str) -> anyhow::Result<Right> {
     let holder = format!("{} at a terminal", actor());
-    let right = of::right_where_it_serves(engine, model, &holder, text::remark).await?;
-    let rows = engine.store.read(deployments::open).await?;
-    let deployer = deployer(engine, rows.iter().filter(|row| row.model == model));
-    for found in deployer.recover(model).await? {
+    let (right, recovered) = by_hand::right(engine, model, &holder, (&FromEnvironment, text::remark)).await?;
+    for found in recovered {
         text::remark(&format!("version {} of `{model}` {}", found.version, found.what));
     }
     Ok(right)
@@ -190,95 +152,10 @@ async fn right(engine: &Arc<Engine>, model: &str) -> anyhow::Result<Right> {
 /// # Errors
 /// The database's.
 pub async fn recover(engine: &Arc<Engine>) -> anyhow::Result<()> {
-    for found in of::recover(engine, |name| std::env::var(name).ok()).await? {
+    for found in of::recover(engine, &FromEnvironment).await? {
         text::remark(&format!("version {} of `{}` {}", found.version, found.model, found.what));
     }
     Ok(())
-}
-
-/// What deploys, with the values that the environment has for these rows' secrets.
-fn deployer<'a>(engine: &Arc<Engine>, rows: impl IntoIterator<Item = &'a DeploymentRow>) -> Deployer {
-    let names = rows.into_iter().flat_map(deploy::secret_names);
-    let values = names.filter_map(|name| std::env::var(&name).ok().map(|value| (name, value))).collect();
-    of::deployer(engine, values)
-}
-
-/// Stores the decision together with the deployment that follows from it, then makes it true. The caller has the right.
-async fn change(
-    engine: &Arc<Engine>,
-    model: &str,
-    version: u64,
-    champion: Option<u64>,
-    verdict: &str,
-    reason: &str,
-) -> anyhow::Result<i32> {
-    let name = model.to_owned();
-    let live = engine.store.read(move |db| deployments::live(db, &name)).await?;
-    let new = match &live {
-        Some(live) if live.version != version => Some(row_for(engine, live, model, version).await?),
-        Some(_) | None => None,
-    };
-    let decision = Promotion {
-        model: model.to_owned(),
-        candidate: version,
-        champion,
-        verdict: verdict.to_owned(),
-        actor: actor(),
-        stage: None,
-        evidence: serde_json::json!({ "reason": reason }),
-        at: now(),
-    };
-    let stored = new.clone();
-    let id = engine
-        .store
-        .write(move |tx| {
-            models::decide(tx, &decision)?;
-            stored.map(|row| deployments::create(tx, &row)).transpose()
-        })
-        .await?;
-    if let (Some(row), Some(id)) = (new, id) {
-        let row = DeploymentRow { id, ..row };
-        let author = Author { actor: actor(), stage: None };
-        deployer(engine, live.iter().chain([&row])).make_true(&row, champion, &author).await?;
-        anstream::println!("version {version} serves on port {}", row.port);
-    }
-    anstream::println!("version {version} of `{model}` is champion ({verdict})");
-    Ok(exit::PASSED)
-}
-
-/// The deployment by which a version takes the port of the one that serves now.
-async fn row_for(
-    engine: &Arc<Engine>,
-    live: &DeploymentRow,
-    model: &str,
-    version: u64,
-) -> anyhow::Result<DeploymentRow> {
-    let name = model.to_owned();
-    let earlier = engine.store.read(move |db| deployments::of_version(db, &name, version)).await?;
-    let earlier = match earlier {
-        Some(earlier) => earlier,
-        None => like(engine, live, model, version).await?,
-    };
-    let at = now();
-    Ok(DeploymentRow {
-        id: 0,
-        unit: deploy::unit_name(&engine.store.instance, model, version, at),
-        version,
-        port: live.port,
-        status: DeploymentStatus::Starting,
-        detail: String::new(),
-        since: at,
-        ..earlier
-    })
-}
-
-/// How a version that was never deployed is started: as the one that serves, with its own source tree and outputs.
-async fn like(engine: &Arc<Engine>, live: &DeploymentRow, model: &str, version: u64) -> anyhow::Result<DeploymentRow> {
-    let name = model.to_owned();
-    let row = engine.store.read(move |db| models::version(db, &name, version)).await?;
-    let mut spec: DeploySpec = serde_json::from_value(live.spec.clone())?;
-    spec.workspace = workspace::of_version(engine, &row).await?;
-    Ok(DeploymentRow { spec: serde_json::to_value(spec)?, ..live.clone() })
 }
 
 /// A deployment as listed.
@@ -308,7 +185,7 @@ pub async fn deployments(data: Option<&Path>, args: DeploymentsArgs) -> anyhow::
         None => {}
     }
     let rows = engine.store.read(|db| deployments::list(db, SHOWN)).await?;
-    let looker = deployer(&engine, []);
+    let looker = of::deployer(&engine, BTreeMap::new());
     let mut listed = Vec::new();
     for row in rows {
         let health = if row.status == DeploymentStatus::Live { Some(looker.health(&row).await) } else { None };
@@ -388,7 +265,8 @@ async fn restore(engine: &Arc<Engine>, wanted: Option<&str>) -> anyhow::Result<i
     let mut code = exit::PASSED;
     for model in models {
         let _right = right(engine, &model).await?;
-        match deployer(engine, &open).restore(&model).await {
+        let values = of::values(&FromEnvironment, &open).await;
+        match of::deployer(engine, values).restore(&model).await {
             Ok(true) => anstream::println!("`{model}` serves again"),
             Ok(false) => anstream::println!("`{model}` serves"),
             Err(error) => {

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::keyring::{KeyError, Keyring};
+use crate::deploy::secret_names;
+use crate::engine::deployments::{FromEnvironment, ServerSecrets};
 use crate::engine::environment::Secrets;
 use crate::engine::{EngineError, now, submit};
 use crate::pipeline::condition::any_glob;
-use crate::store::builds::BuildRequest;
+use crate::store::builds::{self, BuildRequest};
+use crate::store::deployments::DeploymentRow;
 use crate::store::secrets::{self, SecretRow};
-use crate::store::{Store, StoreError, Tx, access};
+use crate::store::{Store, StoreError, Tx, access, models};
 
 /// Gives a build the secrets that it may have.
 #[async_trait]
@@ -142,7 +145,7 @@ impl Sealed {
     }
 
     /// The values of these names for a build.
-    async fn values(&self, request: &BuildRequest, names: &[String]) -> Result<Secrets, EngineError> {
+    async fn values_of(&self, request: &BuildRequest, names: &[String]) -> Result<Secrets, EngineError> {
         let project = request.project.clone();
         let read = self.store.read(move |db| Ok((secrets::of_project(db, "")?, secrets::of_project(db, &project)?)));
         let (shared, own) = read.await?;
@@ -172,6 +175,30 @@ impl Sealed {
             }
         }
         Ok(given)
+    }
+}
+
+/// A server has the secrets that the build had which made its version; what is not stored may be in the daemon's environment.
+#[async_trait]
+impl ServerSecrets for Sealed {
+    async fn values(&self, row: &DeploymentRow) -> BTreeMap<String, String> {
+        let mut values = FromEnvironment.values(row).await;
+        let names = secret_names(row);
+        if names.is_empty() {
+            return values;
+        }
+        let (model, version) = (row.model.clone(), row.version);
+        let read = self.store.read(move |db| builds::get(db, models::version(db, &model, version)?.build));
+        let stored = match read.await {
+            Ok(build) if build.request.untrusted => return values,
+            Ok(build) => self.values_of(&build.request, &names).await,
+            Err(error) => Err(error.into()),
+        };
+        match stored {
+            Ok(stored) => values.extend(stored.values),
+            Err(error) => tracing::warn!(model = row.model, %error, "the secrets of a server cannot be read"),
+        }
+        values
     }
 }
 
@@ -229,7 +256,7 @@ impl SecretSource for Sealed {
             let withheld = names.iter().map(|name| (name.clone(), why(name))).collect();
             return Ok(Secrets { withheld, ..Secrets::default() });
         }
-        self.values(request, &names).await
+        self.values_of(request, &names).await
     }
 }
 

@@ -90,7 +90,8 @@ impl Daemon {
         let metrics_address = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
         let artifacts = config.artifacts.address();
         let engine = Engine::open_with(paths, Outside { docker_host, artifacts }).await?;
-        recover(&engine).await?;
+        let sealed = sealed(&engine)?;
+        recover(&engine, &sealed).await?;
         let first_token = first_token(&engine, &config).await?;
 
         let stop = CancellationToken::new();
@@ -99,7 +100,6 @@ impl Daemon {
         let mirrors = engine.paths.root().join("mirrors");
         let (all, projects) = Projects::new(&config, &mirrors);
         let (limits, limited) = watch::channel(Arc::new(limits_of(&config)));
-        let sealed = sealed(&engine)?;
         let (queue, handle) =
             Queue::new(Arc::clone(&engine), limited, Arc::new(sealed.clone()), notices.clone(), slots.clone());
         let watched = ConfigWatch::start(loaded, load::environment()).context("cannot watch the configuration")?;
@@ -202,8 +202,8 @@ async fn take_folder(paths: &Paths) -> anyhow::Result<NamedLock> {
 }
 
 /// What the last daemon left: deployments in the middle, logs that are not packed, units that nobody owns.
-async fn recover(engine: &Arc<Engine>) -> anyhow::Result<()> {
-    for found in deployments::recover(engine, |name| std::env::var(name).ok()).await? {
+async fn recover(engine: &Arc<Engine>, secrets: &Sealed) -> anyhow::Result<()> {
+    for found in deployments::recover(engine, secrets).await? {
         tracing::warn!("version {} of `{}` {}", found.version, found.model, found.what);
         engine.metrics.repaired("deployment", 1);
     }

@@ -9,7 +9,7 @@ use super::lock::NamedLock;
 use super::{Engine, EngineError, now};
 use crate::deploy::{Deployer, Recovered, RunnerSource};
 use crate::runner::{Runner, RunnerError};
-use crate::store::deployments::{self, DeploymentStatus};
+use crate::store::deployments::{self, DeploymentRow, DeploymentStatus};
 
 struct EngineRunners(Arc<Engine>);
 
@@ -18,6 +18,34 @@ impl RunnerSource for EngineRunners {
     async fn named(&self, name: &str) -> Result<Arc<dyn Runner>, RunnerError> {
         self.0.runners.named(name).await
     }
+}
+
+/// Where the values of the secrets come from that servers need.
+#[async_trait]
+pub trait ServerSecrets: Send + Sync {
+    /// The values for a server, as far as there are any.
+    async fn values(&self, row: &DeploymentRow) -> BTreeMap<String, String>;
+}
+
+/// From our own environment.
+#[derive(Debug, Clone, Copy)]
+pub struct FromEnvironment;
+
+#[async_trait]
+impl ServerSecrets for FromEnvironment {
+    async fn values(&self, row: &DeploymentRow) -> BTreeMap<String, String> {
+        let names = crate::deploy::secret_names(row).into_iter();
+        names.filter_map(|name| std::env::var(&name).ok().map(|value| (name, value))).collect()
+    }
+}
+
+/// The values for all of these.
+pub async fn values(secrets: &dyn ServerSecrets, rows: &[DeploymentRow]) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for row in rows {
+        all.extend(secrets.values(row).await);
+    }
+    all
 }
 
 /// What deployments work with, with these values of secrets.
@@ -91,10 +119,7 @@ pub async fn right_where_it_serves(
 ///
 /// # Errors
 /// The database's.
-pub async fn recover(
-    engine: &Arc<Engine>,
-    secrets: impl Fn(&str) -> Option<String>,
-) -> Result<Vec<Recovered>, EngineError> {
+pub async fn recover(engine: &Arc<Engine>, secrets: &dyn ServerSecrets) -> Result<Vec<Recovered>, EngineError> {
     let open = engine.store.read(deployments::open).await?;
     let mut models: Vec<String> = Vec::new();
     for row in open.iter().filter(|row| row.status == DeploymentStatus::Starting) {
@@ -105,8 +130,8 @@ pub async fn recover(
     let mut recovered = Vec::new();
     for model in models {
         let Ok(_right) = NamedLock::try_take(&NamedLock::model(&engine.paths, &model), "a clean-up")? else { continue };
-        let names = open.iter().filter(|row| row.model == model).flat_map(crate::deploy::secret_names);
-        let values = names.filter_map(|name| secrets(&name).map(|value| (name, value))).collect();
+        let rows: Vec<DeploymentRow> = open.iter().filter(|row| row.model == model).cloned().collect();
+        let values = values(secrets, &rows).await;
         match deployer(engine, values).recover(&model).await {
             Ok(done) => recovered.extend(done),
             Err(error) => recovered.push(Recovered { model, version: 0, what: format!("cannot be taken up: {error}") }),

@@ -35,35 +35,39 @@ pub struct Case {
     /// The champion, if there is one.
     pub champion: Option<VersionRow>,
     evidence: Evidence,
-    /// A person took this very model off its place.
-    rolled_back: Option<Promotion>,
+    /// A person turned this very model down.
+    turned_down: Option<Promotion>,
 }
 
 impl Case {
-    /// Has it judged. What a person rolled back does not come back by itself, however good its numbers are: these said the
-    /// same when it was promoted.
+    /// Has it judged. What a person turned down does not come back by itself, however good its numbers are: that person knew
+    /// them, too.
     pub fn judge(&self, spec: &Promote) -> Judgement {
         let mut judgement = judge(spec, &self.evidence);
-        if let Some(back) = self.rolled_back.as_ref().filter(|_| judgement.verdict == Verdict::Promoted) {
+        if let Some(back) = self.turned_down.as_ref().filter(|_| judgement.verdict == Verdict::Promoted) {
             judgement.verdict = Verdict::Rejected;
-            judgement.reason = taken_off(&judgement, back);
+            judgement.reason = turned_down(&judgement, back);
         }
         judgement
     }
 }
 
-fn taken_off(judgement: &Judgement, back: &Promotion) -> String {
-    let why = back.evidence.get("reason").and_then(serde_json::Value::as_str).unwrap_or_default();
+fn turned_down(judgement: &Judgement, by: &Promotion) -> String {
+    let why = by.evidence.get("reason").and_then(serde_json::Value::as_str).unwrap_or_default();
     let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
     let (model, candidate) = (&judgement.model, judgement.candidate);
-    let same = match back.champion {
+    let (what, version) = match by.verdict.as_str() {
+        "rejected" => ("rejected", Some(by.candidate)),
+        _ => ("rolled back", by.champion),
+    };
+    let same = match version {
         Some(version) if version != candidate => format!("v{candidate} is v{version}, byte for byte, which"),
         Some(_) | None => format!("v{candidate}"),
     };
     format!(
-        "{same} was rolled back by {}{why}, though its numbers are good: `orchestrator promote {model} {candidate}` if it \
-         shall serve after all",
-        back.actor
+        "{same} was {what} by {}{why}, though its numbers are good: `orchestrator promote {model} {candidate}` if it shall \
+         serve after all",
+        by.actor
     )
 }
 
@@ -96,8 +100,8 @@ pub async fn gather(attempt: &mut Attempt, spec: &Promote) -> Result<Case, Halt>
     tell_reuse_of_rows(attempt, spec, &side).await?;
     let (model, artifact) = (spec.model.clone(), candidate.artifact.clone());
     let store = &attempt.cx.build.engine.store;
-    let rolled_back = store.read(move |db| models::rolled_back(db, &model, &artifact)).await.map_err(Halt::internal)?;
-    Ok(Case { candidate, champion, rolled_back, evidence: Evidence { candidate: side, champion: against } })
+    let turned_down = store.read(move |db| models::turned_down(db, &model, &artifact)).await.map_err(Halt::internal)?;
+    Ok(Case { candidate, champion, turned_down, evidence: Evidence { candidate: side, champion: against } })
 }
 
 fn wants_pairs(spec: &Promote) -> bool {

@@ -10,6 +10,7 @@
 pub mod attempt;
 pub mod backup;
 pub mod begin;
+pub mod by_hand;
 pub mod companion;
 pub mod deployments;
 pub mod drive;

@@ -43,6 +43,6 @@ together under the name `other`.
 
 const TAIL: &str = "
 The gauges of load tests are there only while one runs, and only for the built-in generator: Locust and k6 tell their figures at
-their end, which the build's report shows. Decisions that a person makes with `orchestrator promote` or `rollback` are not counted
-in `orchestrator_promotions_total`, but the champion's gauges follow them within half a minute.
+their end, which the build's report shows. Decisions that a person makes (promote, reject, roll back) are not counted in
+`orchestrator_promotions_total`, but the champion's gauges follow them within half a minute.
 ";

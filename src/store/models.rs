@@ -326,15 +326,31 @@ pub fn decision_of(db: &Connection, build: BuildId, node: &NodeKey) -> Result<Op
     .transpose()
 }
 
-/// The rollback by which a person took this very model (by its digest) off its place, if it was not made champion again since.
-/// What took a failed deployment back is none.
+/// The champion before the promotion by which this version became champion; `None` if there was none, or it never became it.
 ///
 /// # Errors
 /// The database's.
-pub fn rolled_back(db: &Connection, model: &str, artifact: &str) -> Result<Option<Promotion>, StoreError> {
+pub fn before(db: &Connection, model: &str, champion: u64) -> Result<Option<u64>, StoreError> {
+    let found = db
+        .prepare_cached(
+            "SELECT champion FROM promotions WHERE model = ?1 AND candidate = ?2 AND verdict = 'promoted' \
+             ORDER BY id DESC LIMIT 1",
+        )?
+        .query_row(params![model, champion], |row| row.get::<_, Option<u64>>(0))
+        .optional()?;
+    Ok(found.flatten())
+}
+
+/// The decision by which a person turned this very model (by its digest) down: rejected it, or rolled it back, and nobody made
+/// it champion since. What took a failed deployment back is none.
+///
+/// # Errors
+/// The database's.
+pub fn turned_down(db: &Connection, model: &str, artifact: &str) -> Result<Option<Promotion>, StoreError> {
     let last = db
         .prepare_cached(&format!(
-            "SELECT {DECISION} FROM promotions p WHERE model = ?1 AND verdict IN ('promoted', 'rolled-back') AND EXISTS \
+            "SELECT {DECISION} FROM promotions p WHERE model = ?1 \
+             AND (verdict IN ('promoted', 'rolled-back') OR verdict = 'rejected' AND build IS NULL) AND EXISTS \
              (SELECT 1 FROM versions v WHERE v.model = ?1 AND v.artifact = ?2 AND v.version IN (p.candidate, CASE WHEN \
              p.verdict = 'rolled-back' AND p.build IS NULL AND json_extract(p.evidence, '$.deployment') IS NULL \
              THEN p.champion END)) ORDER BY id DESC LIMIT 1"
@@ -342,8 +358,14 @@ pub fn rolled_back(db: &Connection, model: &str, artifact: &str) -> Result<Optio
         .query_row([model, artifact], decision)
         .optional()?
         .transpose()?;
-    let Some(last) = last.filter(|last| last.verdict == "rolled-back") else { return Ok(None) };
-    Ok((version(db, model, last.candidate)?.artifact != artifact).then_some(last))
+    match last {
+        Some(last) if last.verdict == "rejected" => Ok(Some(last)),
+        // The one that came back is the candidate of a rollback.
+        Some(last) if last.verdict == "rolled-back" => {
+            Ok((version(db, model, last.candidate)?.artifact != artifact).then_some(last))
+        }
+        Some(_) | None => Ok(None),
+    }
 }
 
 /// How many decisions were made on the same evaluation rows: judging again and again on one hold-out set is a way of

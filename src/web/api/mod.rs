@@ -3,6 +3,7 @@
 pub mod artifacts;
 mod atom;
 pub mod builds;
+pub mod champion;
 pub mod deliveries;
 pub mod events;
 pub mod feeds;
@@ -44,6 +45,7 @@ const PROBLEM_JSON: &str = "application/problem+json";
         deliveries::list, deliveries::show, deliveries::body, deliveries::replay,
         artifacts::list, artifacts::get,
         models::list, models::versions, models::version, models::promotions, models::deployments,
+        champion::promote, champion::reject, champion::rollback,
         atom::feed, feeds::badge, feeds::cctray, feeds::plot, events::all,
         queue::show, queue::pause, queue::resume, queue::runners,
         secrets::list_of_project, secrets::set_of_project, secrets::remove_of_project,
@@ -242,6 +244,9 @@ pub fn router() -> Router<App> {
         .route("/models/{model}/versions", get(models::versions))
         .route("/models/{model}/versions/{version}", get(models::version))
         .route("/models/{model}/promotions", get(models::promotions))
+        .route("/models/{model}/promote", post(champion::promote))
+        .route("/models/{model}/reject", post(champion::reject))
+        .route("/models/{model}/rollback", post(champion::rollback))
         .route("/deployments", get(models::deployments))
         .route("/projects", get(projects::list))
         .route("/projects/{project}", get(projects::show))

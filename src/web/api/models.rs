@@ -74,6 +74,8 @@ impl VersionView {
 /// A decision about a model.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DecisionView {
+    /// Its number.
+    pub id: u64,
     /// The version that was judged.
     pub candidate: u64,
     /// The champion before.
@@ -93,9 +95,10 @@ pub struct DecisionView {
     pub at: i64,
 }
 
-impl From<Promotion> for DecisionView {
-    fn from(row: Promotion) -> Self {
+impl From<(u64, Promotion)> for DecisionView {
+    fn from((id, row): (u64, Promotion)) -> Self {
         Self {
+            id,
             candidate: row.candidate,
             champion: row.champion,
             verdict: row.verdict,
@@ -169,13 +172,13 @@ pub async fn list(caller: Caller, State(app): State<App>) -> Answer<Json<Vec<Mod
     Ok(Json(found))
 }
 
-/// Whether the caller may know of the model.
-async fn seen(caller: &Caller, app: &App, model: &str) -> Answer<()> {
+/// Whether the caller may know of the model; and whose it is.
+pub async fn seen_as(caller: &Caller, app: &App, model: &str) -> Answer<String> {
     caller.may(Scope::Read)?;
     let name = model.to_owned();
     let newest = app.engine.store.read(move |db| newest(db, &name)).await?;
     match newest {
-        Some(version) if caller.sees(&version.lineage.project) => Ok(()),
+        Some(version) if caller.sees(&version.lineage.project) => Ok(version.lineage.project),
         _ => Err(Problem::missing(format!("there is no model `{model}`"))),
     }
 }
@@ -189,7 +192,7 @@ pub async fn versions(
     Named(model): Named<String>,
     Asked(page): Asked<Page>,
 ) -> Answer<Json<Listed<VersionView>>> {
-    seen(&caller, &app, &model).await?;
+    seen_as(&caller, &app, &model).await?;
     let read = app.engine.store.read(move |db| {
         let champion = models::champion(db, &model)?;
         Ok((champion, models::versions_before(db, &model, page.before(), page.limit() + 1)?))
@@ -209,7 +212,7 @@ pub async fn version(
     State(app): State<App>,
     Named((model, version)): Named<(String, u64)>,
 ) -> Answer<Json<VersionView>> {
-    seen(&caller, &app, &model).await?;
+    seen_as(&caller, &app, &model).await?;
     let read = app
         .engine
         .store
@@ -226,10 +229,10 @@ pub async fn promotions(
     Named(model): Named<String>,
     Asked(page): Asked<Page>,
 ) -> Answer<Json<Listed<DecisionView>>> {
-    seen(&caller, &app, &model).await?;
+    seen_as(&caller, &app, &model).await?;
     let read = app.engine.store.read(move |db| models::history_before(db, &model, page.before(), page.limit() + 1));
     let listed = Listed::of(read.await?, page.limit(), |(id, _)| *id);
-    let items = listed.items.into_iter().map(|(_, row)| row.into()).collect();
+    let items = listed.items.into_iter().map(DecisionView::from).collect();
     Ok(Json(Listed { items, next: listed.next }))
 }
 

@@ -29,6 +29,7 @@ static STYLE: LazyLock<Asset> = LazyLock::new(|| {
         include_str!("../../../web/static/project.css"),
         include_str!("../../../web/static/log.css"),
         include_str!("../../../web/static/load.css"),
+        include_str!("../../../web/static/model.css"),
     ];
     Asset::new("app", "css", "text/css; charset=utf-8", parts.concat().into_bytes())
 });

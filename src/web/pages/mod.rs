@@ -11,6 +11,7 @@ mod ansi;
 pub mod assets;
 mod build;
 mod chart;
+mod confirm;
 mod deliveries;
 mod errors;
 mod form;

@@ -71,6 +71,11 @@ impl Shell {
         Self { events: Some(events.into()), ..self }
     }
 
+    /// The page is fetched again after so many seconds, too.
+    pub fn every(self, seconds: u32) -> Self {
+        Self { every: Some(seconds), ..self }
+    }
+
     /// Where the style is.
     pub fn style(&self) -> String {
         assets::style()

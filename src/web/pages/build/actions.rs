@@ -1,6 +1,5 @@
 //! What people do with a build. What hurts is asked for once more, on a page of its own; the deed itself is the API's.
 
-use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
@@ -11,40 +10,16 @@ use crate::store::queue;
 use crate::web::App;
 use crate::web::api::builds::{self as api, Again, Cancel, allowed};
 use crate::web::api::page::{Named, Perhaps};
+use crate::web::pages::confirm::Confirm;
 use crate::web::pages::form::Posted;
 use crate::web::pages::line::short;
-use crate::web::pages::shell::{Section, Shell};
+use crate::web::pages::shell::Section;
 use crate::web::pages::visitor::Visitor;
 use crate::web::problem::Answer;
 
-/// A question before a deed.
-#[derive(Template)]
-#[template(path = "confirm.html")]
-struct Confirm {
-    shell: Shell,
-    /// What is asked.
-    question: String,
-    /// What it means, each a sentence.
-    facts: Vec<String>,
-    /// Where the form goes.
-    action: String,
-    /// The buttons: value of `how`, text, whether it hurts.
-    buttons: Vec<(&'static str, &'static str, bool)>,
-    /// Where one gets without the deed.
-    back: String,
-}
-
-impl Confirm {
-    fn new(visitor: &Visitor, id: BuildId, question: String, verb: &str) -> Self {
-        Self {
-            shell: Shell::new(visitor, Section::Builds, question.clone()),
-            question,
-            facts: Vec::new(),
-            action: format!("/builds/{}/{verb}", id.0),
-            buttons: Vec::new(),
-            back: format!("/builds/{}", id.0),
-        }
-    }
+fn confirm(visitor: &Visitor, id: BuildId, question: String, verb: &str) -> Confirm {
+    let back = format!("/builds/{}", id.0);
+    Confirm::new(visitor, Section::Builds, question, (format!("{back}/{verb}"), back))
 }
 
 /// What a form says.
@@ -70,7 +45,7 @@ pub async fn ask_cancel(visitor: Visitor, State(app): State<App>, Named(id): Nam
         "Kill: nothing is waited for, and clean-up stages do not run.".to_owned(),
     ];
     let buttons = vec![("cancel", "Cancel the build", true), ("kill", "Kill it at once", true)];
-    super::super::page(&Confirm { facts, buttons, ..Confirm::new(&visitor, BuildId(id), question, "cancel") })
+    super::super::page(&Confirm { facts, buttons, ..confirm(&visitor, BuildId(id), question, "cancel") })
 }
 
 /// Cancels a build.
@@ -97,7 +72,7 @@ pub async fn ask_approve(visitor: Visitor, State(app): State<App>, Named(id): Na
         facts.push("It gets no secrets.".to_owned());
     }
     let buttons = vec![("", "Approve", false)];
-    super::super::page(&Confirm { facts, buttons, ..Confirm::new(&visitor, BuildId(id), question, "approve") })
+    super::super::page(&Confirm { facts, buttons, ..confirm(&visitor, BuildId(id), question, "approve") })
 }
 
 /// Approves a build.
@@ -115,7 +90,7 @@ pub async fn ask_retry(visitor: Visitor, State(app): State<App>, Named(id): Name
         "All stages: everything runs anew; nothing is reused.".to_owned(),
     ];
     let buttons = vec![("failed", "Failed stages", false), ("all", "All stages", true)];
-    super::super::page(&Confirm { facts, buttons, ..Confirm::new(&visitor, BuildId(id), question, "retry") })
+    super::super::page(&Confirm { facts, buttons, ..confirm(&visitor, BuildId(id), question, "retry") })
 }
 
 /// Runs a build again.

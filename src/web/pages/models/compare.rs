@@ -9,6 +9,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::matrix::Matrix;
 use super::view::{Finding, findings};
 use crate::web::App;
 use crate::web::api::models::{self as api, DecisionView, VersionView};
@@ -38,6 +39,8 @@ struct ComparePage {
     a: Side,
     b: Side,
     rows: Vec<Row>,
+    /// The confusion matrices of those that have one, with their versions.
+    matrices: Vec<(u64, Matrix)>,
     facts: Vec<(&'static str, String, String)>,
     verdict: Option<(Mark, String)>,
     findings: Vec<Finding>,
@@ -94,9 +97,14 @@ impl ComparePage {
         // Those that decide come first.
         names.sort_by_key(|name| (!goals.contains_key(name.as_str()), (*name).clone()));
         names.dedup();
+        let matrices: Vec<(u64, Matrix)> =
+            [a, b].into_iter().filter_map(|row| Some((row.version, Matrix::of(&row.metrics)?))).collect();
+        // Its cells are shown as what they are.
+        names.retain(|name| matrices.is_empty() || !name.starts_with("confusion."));
         let side = |row: &VersionView| Side { version: row.version, champion: row.champion, build: row.build };
         Self {
             rows: names.into_iter().map(|name| row(name, a, b, goals.get(name.as_str()).copied())).collect(),
+            matrices,
             facts: facts(a, b),
             verdict: decision.map(|row| (Mark::verdict(&row.verdict), text(&row.evidence, "reason"))),
             findings: decision.map(|row| findings(&row.evidence)).unwrap_or_default(),

@@ -1,6 +1,9 @@
 //! Models: which there are, their versions and decisions, and two of them side by side.
 
 mod compare;
+mod decide;
+mod matrix;
+mod version;
 mod view;
 
 use axum::Json;
@@ -13,6 +16,8 @@ use serde::Deserialize;
 use super::shell::{Section, Shell};
 use super::visitor::Visitor;
 use crate::engine::now;
+use crate::store::access::Scope;
+use crate::store::models;
 use crate::web::App;
 use crate::web::api::models as api;
 use crate::web::api::page::{Asked, Cursor, Named, Page, Rows};
@@ -30,6 +35,10 @@ pub fn router() -> Router<App> {
         .route("/models", get(list))
         .route("/models/{model}", get(show))
         .route("/models/{model}/compare", get(compare::show))
+        .route("/models/{model}/rollback", get(decide::ask_rollback).post(decide::rollback))
+        .route("/models/{model}/versions/{version}", get(version::show))
+        .route("/models/{model}/versions/{version}/promote", get(decide::ask_promote).post(decide::promote))
+        .route("/models/{model}/versions/{version}/reject", get(decide::ask_reject).post(decide::reject))
 }
 
 /// All models.
@@ -63,8 +72,18 @@ async fn show(
     let Json(versions) = api::versions(caller.clone(), State(app.clone()), name(), versions).await?;
     let decisions = api::promotions(caller.clone(), State(app.clone()), name(), page(DECISIONS, None));
     let Json(decisions) = decisions.await?;
-    let Json(deployments) = api::deployments(caller, State(app)).await?;
+    let Json(deployments) = api::deployments(caller, State(app.clone())).await?;
     let serves = deployments.into_iter().filter(|row| row.model == model).collect();
-    let shell = Shell::new(&visitor, Section::Models, model.clone()).live("/api/v1/events");
-    super::page(&ModelPage::of(shell, model, versions, decisions.items, serves, &looked.metric, now()))
+    let name = model.clone();
+    let project = api::seen_as(&visitor.caller, &app, &model).await?;
+    let may_decide = visitor.may_in(Scope::Approve, &project);
+    let read = app.engine.store.read(move |db| match models::champion(db, &name)? {
+        Some(champion) => models::before(db, &name, champion),
+        None => Ok(None),
+    });
+    let can_go_back = may_decide && read.await?.is_some();
+    // What a person decided makes no event.
+    let shell = Shell::new(&visitor, Section::Models, model.clone()).live("/api/v1/events").every(5);
+    let page = ModelPage::of(shell, model, versions, decisions.items, serves, &looked.metric, now());
+    super::page(&page.for_who_decides(may_decide, can_go_back))
 }

@@ -79,6 +79,10 @@ pub struct ModelPage {
     decisions: Vec<Decision>,
     /// What is compared if nothing else is chosen: the champion, or the one before, and the newest.
     pair: (u64, u64),
+    /// The visitor may promote and reject.
+    may_decide: bool,
+    /// The visitor may roll back, and there is what to go back to.
+    can_go_back: bool,
 }
 
 struct Version {
@@ -92,16 +96,28 @@ struct Version {
     values: Vec<String>,
 }
 
-struct Decision {
-    mark: Mark,
-    candidate: u64,
-    champion: Option<u64>,
-    actor: String,
-    build: Option<u64>,
-    at: Moment,
-    reason: String,
-    findings: Vec<Finding>,
-    notes: Vec<String>,
+/// A decision as shown.
+pub struct Decision {
+    /// Its number, for what is opened and closed on the page.
+    pub id: u64,
+    /// The verdict.
+    pub mark: Mark,
+    /// Which version.
+    pub candidate: u64,
+    /// The champion at that time.
+    pub champion: Option<u64>,
+    /// Who.
+    pub actor: String,
+    /// In which build, unless a person decided.
+    pub build: Option<u64>,
+    /// When.
+    pub at: Moment,
+    /// Why.
+    pub reason: String,
+    /// What it rests on.
+    pub findings: Vec<Finding>,
+    /// What is worth knowing beside.
+    pub notes: Vec<String>,
 }
 
 /// A number that a decision rests on.
@@ -158,6 +174,8 @@ impl ModelPage {
             decisions: decisions.into_iter().map(|row| decision(row, now)).collect(),
             serves: serves.into_iter().map(|row| Serving::of(row, now)).collect(),
             pair: (other, newest),
+            may_decide: false,
+            can_go_back: false,
             champion,
             metrics,
             metric,
@@ -165,6 +183,13 @@ impl ModelPage {
             model,
             shell,
         }
+    }
+}
+
+impl ModelPage {
+    /// With what the visitor may do.
+    pub fn for_who_decides(self, may_decide: bool, can_go_back: bool) -> Self {
+        Self { may_decide, can_go_back, ..self }
     }
 }
 
@@ -226,12 +251,14 @@ fn short_number(value: f64) -> String {
     rounded.to_string()
 }
 
-fn decision(row: DecisionView, now: Micros) -> Decision {
+/// A decision of the API as shown.
+pub fn decision(row: DecisionView, now: Micros) -> Decision {
     let texts = |name: &str| {
         let all = row.evidence.get(name).and_then(Value::as_array).into_iter().flatten();
         all.filter_map(|text| text.as_str().map(str::to_owned)).collect()
     };
     Decision {
+        id: row.id,
         mark: Mark::verdict(&row.verdict),
         candidate: row.candidate,
         champion: row.champion,
