@@ -28,6 +28,7 @@ mod images;
 mod kill;
 mod language;
 mod load;
+mod load_pages;
 mod locust;
 mod logs;
 mod mirror_daemon;

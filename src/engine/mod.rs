@@ -21,6 +21,7 @@ pub mod gc;
 pub mod inputs;
 pub mod inspect;
 pub mod kept;
+pub mod live_load;
 pub mod lock;
 mod lost;
 pub mod notice;
@@ -128,6 +129,8 @@ pub struct Engine {
     pub packer: pack::Packer,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Load tests under way.
+    pub live_loads: Arc<live_load::LiveLoads>,
 }
 
 impl Engine {
@@ -151,7 +154,8 @@ impl Engine {
         let store = Arc::new(Store::open_measured(&paths.database(), measure)?);
         let artifacts = storage::open(&paths, &store, outside.artifacts).await?;
         let runners = Runners::new(&paths, &store.instance, outside.docker_host)?;
-        Ok(Arc::new(Self { paths, store, artifacts, runners, packer: pack::Packer::default(), metrics }))
+        let (packer, live_loads) = (pack::Packer::default(), Arc::default());
+        Ok(Arc::new(Self { paths, store, artifacts, runners, packer, metrics, live_loads }))
     }
 }
 

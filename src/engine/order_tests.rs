@@ -125,6 +125,7 @@ async fn no_row_names_what_a_power_cut_would_take() {
         runners,
         packer: Packer::default(),
         metrics: Arc::default(),
+        live_loads: Arc::default(),
     });
 
     let taken =

@@ -4,18 +4,11 @@
 
 use std::fmt::Write;
 
-use crate::load::report::{
-    ErrorGroup, Latency, LoadModel, LoadReport, Outcome, RequestReport, Step, ThresholdOutcome, Tool, quantile_name,
-};
-use crate::load::svg::{Bar, Frame, Line, bars, lines, nice_step, short};
+use crate::load::html_charts::{Earlier, distribution, over_time};
+use crate::load::report::{ErrorGroup, LoadModel, LoadReport, Outcome, RequestReport, ThresholdOutcome, Tool};
+use crate::load::svg::short;
 use crate::load::verdict::{share, show_ms};
 use crate::words::escape;
-
-/// Bars of the histogram.
-const BARS: usize = 48;
-
-/// Most points of a line: more than can be told apart.
-const POINTS: usize = 720;
 
 /// The whole page.
 pub fn render(report: &LoadReport) -> String {
@@ -26,26 +19,30 @@ pub fn render(report: &LoadReport) -> String {
     put(&mut out, format_args!("<meta name=\"color-scheme\" content=\"light dark\">"));
     put(&mut out, format_args!("<title>Load test {word}: {}</title>", escape(&report.target)));
     put(&mut out, format_args!("<style>{STYLE}</style></head>\n<body><main>"));
-    content(&mut out, report);
+    content(&mut out, report, None);
     out.push_str("</main></body></html>\n");
     out
 }
 
-/// What the page holds, for pages that have a frame and a style of their own. Colours and dashes are classes.
-pub fn fragment(report: &LoadReport) -> String {
+/// What the page holds, for pages that have a frame and a style of their own. Colours and dashes are classes. An earlier test
+/// is drawn beside it.
+pub fn fragment(report: &LoadReport, earlier: Option<Earlier<'_>>) -> String {
     let mut out = String::with_capacity(32 * 1024);
-    content(&mut out, report);
+    content(&mut out, report, earlier);
     out
 }
 
-fn content(out: &mut String, report: &LoadReport) {
+fn content(out: &mut String, report: &LoadReport, earlier: Option<Earlier<'_>>) {
     header(out, report);
     gates(out, &report.thresholds);
+    if let Some(earlier) = earlier {
+        beside(out, report, earlier);
+    }
     requests(out, report);
     if !report.series.is_empty() {
-        over_time(out, &report.series);
+        over_time(out, &report.series, earlier);
     }
-    distribution(out, &report.total.latency);
+    distribution(out, &report.total.latency, earlier);
     errors(out, &report.errors);
     generator(out, report);
 }
@@ -115,6 +112,36 @@ fn gates(out: &mut String, thresholds: &[ThresholdOutcome]) {
     out.push_str("</ul>");
 }
 
+/// This test and an earlier one in numbers.
+fn beside(out: &mut String, report: &LoadReport, earlier: Earlier<'_>) {
+    let name = escape(earlier.name);
+    put(out, format_args!("<h2>Beside {name}</h2><div class=\"scroll\"><table><thead><tr><th>all requests</th>"));
+    put(out, format_args!("<th>this test</th><th>{name}</th><th>change</th></tr></thead><tbody>"));
+    let (this, that) = (&report.total, &earlier.report.total);
+    let mut row = |what: &str, of: &dyn Fn(&RequestReport) -> Option<f64>, show: &dyn Fn(f64) -> String| {
+        let cell = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), show);
+        let change =
+            of(this).zip(of(that)).filter(|(_, that)| *that > 0.0).map(|(this, that)| (this / that - 1.0) * 100.0);
+        let change = change.map_or_else(String::new, |percent| format!("{percent:+.1} %"));
+        put(
+            out,
+            format_args!("<tr><th scope=\"row\">{what}</th><td>{}</td><td>{}</td>", cell(of(this)), cell(of(that))),
+        );
+        put(out, format_args!("<td>{change}</td></tr>"));
+    };
+    row("good answers a second", &|all| Some(all.rps), &|rps| format!("{rps:.1}"));
+    row("failed", &|all| Some(all.failure_rate), &share);
+    for (what, quantile) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
+        row(what, &|all| all.latency.quantile_ms(quantile), &show_ms);
+    }
+    out.push_str("</tbody></table></div>");
+    if report.model != earlier.report.model {
+        out.push_str(
+            "<p class=\"note\">The two were loaded differently: their numbers say little about each other.</p>",
+        );
+    }
+}
+
 fn requests(out: &mut String, report: &LoadReport) {
     out.push_str(
         "<h2>Requests</h2><div class=\"scroll\"><table><thead><tr><th>request</th><th>sent</th><th>failed</th>",
@@ -148,95 +175,6 @@ fn row(out: &mut String, request: &RequestReport, dropped: bool) {
         put(out, format_args!("<td>{}</td>", latency.quantile_ms(quantile).map_or_else(|| "–".to_owned(), show_ms)));
     }
     out.push_str("</tr>");
-}
-
-fn over_time(out: &mut String, series: &[Step]) {
-    let from = series.first().map_or(0.0, |step| step.at);
-    let to = series.last().map_or(1.0, |step| step.at + step.seconds);
-    let shaded_to = series.iter().find(|step| step.counted).map(|step| step.at);
-    let tick = nice_step((to - from) / 8.0).max(1.0);
-    let ticks: Vec<(f64, String)> = (0..)
-        .map(|n| from + f64::from(n) * tick)
-        .take_while(|at| *at <= to)
-        .map(|at| (at, format!("{at} s")))
-        .collect();
-    let frame = |label, unit| Frame { label, ticks: ticks.clone(), from, to, unit, shaded_to };
-    // Long series are thinned: each point stands for its neighbours' worst or mean.
-    let group = series.len().div_ceil(POINTS).max(1);
-    let middle = |steps: &[Step]| steps[0].at + steps.iter().map(|step| step.seconds).sum::<f64>() / 2.0;
-    let rate = |count: fn(&Step) -> u64| -> Vec<(f64, Option<f64>)> {
-        let of =
-            |steps: &[Step]| steps.iter().map(count).sum::<u64>() as f64 / steps.iter().map(|s| s.seconds).sum::<f64>();
-        series.chunks(group).map(|steps| (middle(steps), Some(of(steps)))).collect()
-    };
-    let worst = |value: fn(&Step) -> Option<f64>| -> Vec<(f64, Option<f64>)> {
-        let of = |steps: &[Step]| steps.iter().filter_map(value).reduce(f64::max);
-        series.chunks(group).map(|steps| (middle(steps), of(steps))).collect()
-    };
-    out.push_str("<h2>Over time</h2><figure><figcaption>Answers a second</figcaption>");
-    let answers = [
-        Line { name: "good", class: "a", points: rate(|step| step.good) },
-        Line { name: "failed", class: "d", points: rate(|step| step.failed) },
-        Line { name: "dropped", class: "c", points: rate(|step| step.dropped) },
-        Line { name: "users, or unanswered requests", class: "e", points: worst(|step| Some(f64::from(step.users))) },
-    ];
-    out.push_str(&lines(&frame("answers a second over time", "/s"), &answers));
-    out.push_str("</figure><figure><figcaption>Latency of good answers</figcaption>");
-    let latency = [
-        Line { name: "p50", class: "a", points: worst(|step| step.p50_ms) },
-        Line { name: "p95", class: "b", points: worst(|step| step.p95_ms) },
-        Line { name: "p99", class: "c", points: worst(|step| step.p99_ms) },
-    ];
-    out.push_str(&lines(&frame("latency percentiles over time", "ms"), &latency));
-    out.push_str("</figure>");
-}
-
-fn distribution(out: &mut String, latency: &Latency) {
-    if latency.buckets.is_empty() {
-        return;
-    }
-    out.push_str("<h2>Latency</h2><figure><figcaption>By percentile: the further right, the rarer</figcaption>");
-    // From 0 % on, each nine is one step to the right.
-    let rarest = (latency.count as f64).log10().clamp(1.0, 6.0);
-    let place = |quantile: f64| -(1.0 - quantile).log10();
-    let steps = 200;
-    let points = (0..=steps).map(|n| {
-        let at = rarest * f64::from(n) / f64::from(steps);
-        (at, latency.quantile_ms(1.0 - 10f64.powf(-at)))
-    });
-    let marks = [0.0, 0.5, 0.9, 0.95, 0.99, 0.999, 0.9999, 0.99999, 0.999_999];
-    let frame = Frame {
-        label: "latency by percentile, on a logarithmic scale",
-        ticks: marks.iter().filter(|q| place(**q) <= rarest + 1e-9).map(|q| (place(*q), quantile_name(*q))).collect(),
-        from: 0.0,
-        to: rarest,
-        unit: "ms",
-        shaded_to: None,
-    };
-    out.push_str(&lines(&frame, &[Line { name: "all good answers", class: "a", points: points.collect() }]));
-    out.push_str("</figure><figure><figcaption>How many took how long (logarithmic scale)</figcaption>");
-    out.push_str(&histogram(latency));
-    out.push_str("</figure>");
-}
-
-fn histogram(latency: &Latency) -> String {
-    let micros = |value: Option<u64>| (value.unwrap_or(1).max(1) as f64).log10();
-    let (low, high) = (micros(latency.buckets.min()) - 0.01, micros(latency.buckets.max()) + 0.01);
-    let width = (high - low) / BARS as f64;
-    let mut counts = [0u64; BARS];
-    for (value, count) in latency.buckets.buckets() {
-        let index = ((micros(Some(*value)) - low) / width) as usize;
-        counts[index.min(BARS - 1)] += count;
-    }
-    let ms = |place: f64| show_ms(10f64.powf(place) / 1000.0);
-    let bar = |(index, count): (usize, &u64)| {
-        let (from, to) = (low + width * index as f64, low + width * (index + 1) as f64);
-        let title = format!("{} to {}: {count}", ms(from), ms(to));
-        Bar { from, to, height: *count as f64, title }
-    };
-    let all: Vec<Bar> = counts.iter().enumerate().map(bar).collect();
-    let ticks = (0..=6).map(|n| low + (high - low) * f64::from(n) / 6.0).map(|at| (at, ms(at))).collect();
-    bars(&Frame { label: "histogram of latencies", ticks, from: low, to: high, unit: "", shaded_to: None }, &all)
 }
 
 fn errors(out: &mut String, errors: &[ErrorGroup]) {
@@ -279,7 +217,7 @@ fn generator(out: &mut String, report: &LoadReport) {
     }
 }
 
-fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+pub(super) fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = out.write_fmt(text);
 }
@@ -311,7 +249,7 @@ svg text{fill:var(--quiet);font:11px system-ui,sans-serif}.grid{stroke:var(--lin
 mod tests {
     use super::*;
     use crate::load::distribution::Distribution;
-    use crate::load::report::{GeneratorFacts, Verdict};
+    use crate::load::report::{GeneratorFacts, Latency, Step, Verdict};
     use crate::load::tool::empty;
 
     const HOSTILE: &str = "</pre><script>alert(\"1\")</script>\u{1b}[2J'\"&";
@@ -387,6 +325,21 @@ mod tests {
     fn long_series_are_thinned() {
         let page = render(&report());
         assert!(page.len() < 120_000, "{} bytes", page.len());
+    }
+
+    #[test]
+    fn an_earlier_test_is_drawn_beside_it() {
+        let (this, mut that) = (report(), report());
+        that.total.rps = 10.0;
+        let earlier = Earlier { name: HOSTILE, report: &that };
+        let (alone, both) = (fragment(&this, None), fragment(&this, Some(earlier)));
+        assert!(!both.contains("<script") && both.contains("Beside &lt;/pre&gt;"));
+        // A line in each of three charts, with its key.
+        assert_eq!((alone.matches("line f").count(), both.matches("line f").count()), (0, 6));
+        assert!(both.contains("-100.0 %"), "{both}");
+        that.model = LoadModel::Open { per_second: 3.0, max_in_flight: 4 };
+        assert!(fragment(&this, Some(Earlier { name: "x", report: &that })).contains("loaded differently"));
+        assert!(!both.contains("loaded differently"));
     }
 
     #[test]

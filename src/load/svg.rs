@@ -14,10 +14,10 @@ const TOP: f64 = 12.0;
 const BOTTOM: f64 = 34.0;
 
 /// A line of a chart.
-pub(super) struct Line {
+pub(super) struct Line<'a> {
     /// For the legend.
-    pub name: &'static str,
-    /// CSS class: `a`, `b`, `c`, which differ by colour and dashes.
+    pub name: &'a str,
+    /// CSS class: `a`, `b`, `c`, ..., which differ by colour and dashes.
     pub class: &'static str,
     /// Where a value is missing, the line is broken.
     pub points: Vec<(f64, Option<f64>)>,
@@ -50,7 +50,7 @@ fn y(value: f64, top: f64) -> f64 {
 }
 
 /// Lines over a horizontal scale, with a legend.
-pub(super) fn lines(frame: &Frame<'_>, lines: &[Line]) -> String {
+pub(super) fn lines(frame: &Frame<'_>, lines: &[Line<'_>]) -> String {
     let highest = lines.iter().flat_map(|line| &line.points).filter_map(|(_, value)| *value).fold(0.0, f64::max);
     let (mut out, top) = open(frame, highest);
     for line in lines {
@@ -76,7 +76,7 @@ pub(super) fn lines(frame: &Frame<'_>, lines: &[Line]) -> String {
     out
 }
 
-fn path(frame: &Frame<'_>, line: &Line, top: f64) -> String {
+fn path(frame: &Frame<'_>, line: &Line<'_>, top: f64) -> String {
     let mut out = String::new();
     let mut pen_down = false;
     for (at, value) in &line.points {

@@ -202,3 +202,39 @@ pub fn find(db: &Connection, wanted: &Wanted, before: Option<BuildId>, limit: us
     let looked_to = if more { builds.last().map(|row| row.id) } else { end };
     Ok(Found { builds, looked_to })
 }
+
+/// An attempt of a stage, for those who look at many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// The stage.
+    pub node: String,
+    /// From 1.
+    pub attempt: u32,
+    /// `succeeded`, `failed`, `cancelled` or `interrupted`; none while it goes on.
+    pub result: Option<String>,
+    /// When it began.
+    pub started_at: Micros,
+    /// When it ended.
+    pub ended_at: Option<Micros>,
+}
+
+/// The attempts of a build's stages, by stage and number.
+///
+/// # Errors
+/// The database's.
+pub fn tried(db: &Connection, build: BuildId) -> Result<Vec<Tried>, StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT node, attempt, json_extract(outcome, '$.result'), started_at, ended_at FROM attempts WHERE build = ?1 \
+         ORDER BY node, attempt LIMIT 2000",
+    )?;
+    let rows = query.query_map([build.0], |row| {
+        Ok(Tried {
+            node: row.get(0)?,
+            attempt: row.get(1)?,
+            result: row.get(2)?,
+            started_at: Micros(row.get(3)?),
+            ended_at: row.get::<_, Option<i64>>(4)?.map(Micros),
+        })
+    })?;
+    rows.map(|row| Ok(row?)).collect()
+}

@@ -114,8 +114,10 @@ async fn built_in(attempt: &mut Attempt, plan: LoadPlan, served: &Served) -> Res
     let build = std::sync::Arc::clone(&attempt.cx.build);
     let request = &build.request;
     let series = build.engine.metrics.load_test(&request.project, &request.pipeline, node.stage.as_str());
+    let shown = build.engine.live_loads.begin(build.id, node.clone());
     let run = load::engine::run(plan, cancel, move |tick| {
         series.tick(&numbers(tick));
+        shown.tick(tick);
         tell(&notices, Notice::Load { node: node.clone(), text: figures(tick) });
     });
     let done = run.await;

@@ -12,6 +12,7 @@ pub mod assets;
 mod build;
 mod chart;
 mod confirm;
+mod csv;
 mod deliveries;
 mod errors;
 mod form;

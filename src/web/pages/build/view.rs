@@ -144,6 +144,8 @@ struct Row {
     said: Vec<Said>,
     /// The attempt that measured load.
     load: Option<u32>,
+    /// The attempt that measures load just now.
+    live_load: Option<u32>,
     version: Option<u64>,
 }
 
@@ -290,6 +292,7 @@ fn row(stage: &StageRows, build: &BuildRow, now: Micros) -> Row {
         reused_from,
         took: attempts.last().map(|attempt| attempt.took),
         load: last.filter(|attempt| attempt.reports.contains_key("loadtest")).map(|attempt| attempt.attempt),
+        live_load: last.filter(|one| stage.row.kind == "loadtest" && one.outcome.is_none()).map(|one| one.attempt),
         said: last.map(|attempt| said(&attempt.reports)).unwrap_or_default(),
         version: stage.result.as_ref().and_then(|result| result.version),
         attempts,

@@ -1,4 +1,4 @@
-//! The load test of an attempt: its numbers, and how they went over time.
+//! The load test of an attempt: its numbers, and how they went over time; while it runs, how it goes.
 
 use std::fmt;
 
@@ -6,12 +6,18 @@ use askama::Template;
 use askama::filters::HtmlSafe;
 use axum::extract::State;
 use axum::response::Response;
+use rusqlite::Connection;
 
-use super::find;
+use super::{Found, find};
+use crate::build::status::StageStatus;
+use crate::ids::{BuildId, NodeKey};
 use crate::load::html;
+use crate::load::html_charts::{Earlier, under_way};
 use crate::load::report::LoadReport;
+use crate::store::{StoreError, attempts, builds, models};
 use crate::web::App;
 use crate::web::api::page::Named;
+use crate::web::pages::csv;
 use crate::web::pages::shell::{Section, Shell};
 use crate::web::pages::visitor::Visitor;
 use crate::web::problem::{Answer, Problem};
@@ -37,26 +43,141 @@ struct LoadPage {
     node: String,
     attempt: u32,
     report: Report,
+    /// It has ended, and there are tables of it.
+    ended: bool,
 }
 
+type Which = (u64, String, u32);
+
 /// A load test.
-pub async fn show(
-    visitor: Visitor,
-    State(app): State<App>,
-    Named(which): Named<(u64, String, u32)>,
-) -> Answer<Response> {
+pub async fn show(visitor: Visitor, State(app): State<App>, Named(which): Named<Which>) -> Answer<Response> {
     let found = find(&visitor, &app, which).await?;
-    let (node, attempt) = (found.stage.node.to_string(), found.attempt.attempt);
+    let shell = Shell::new(&visitor, Section::Builds, format!("Load test {} of {}", found.stage.node, found.build.id));
+    let ended = found.attempt.reports.contains_key("loadtest");
+    let (shell, report) = if ended || found.attempt.outcome.is_some() {
+        let report = report(&found)?;
+        let (build, node) = (found.build.clone(), found.stage.node.clone());
+        let earlier = app.engine.store.read(move |db| earlier(db, &build, &node)).await?;
+        let earlier = earlier.as_ref().map(|(name, report)| Earlier { name, report });
+        (shell, html::fragment(&report, earlier))
+    } else {
+        let live = app.engine.live_loads.of(found.build.id, &found.stage.node);
+        let drawn = live.map_or_else(|| NOT_LIVE.to_owned(), |live| under_way(&live));
+        // Each second is fetched; the end comes as an event.
+        (shell.live(format!("/api/v1/builds/{}/events", found.build.id.0)).every(1), drawn)
+    };
+    super::super::page(&LoadPage {
+        shell,
+        build: found.build.id.0,
+        node: found.stage.node.to_string(),
+        attempt: found.attempt.attempt,
+        project: found.build.request.project,
+        report: Report(report),
+        ended,
+    })
+}
+
+const NOT_LIVE: &str = "<p class=\"quiet\">No figures yet: the server is being started, or an outside tool makes the load and tells \
+                        its figures at its end.</p>";
+
+fn report(found: &Found) -> Answer<LoadReport> {
+    let (node, attempt) = (&found.stage.node, found.attempt.attempt);
     let report = found.attempt.reports.get("loadtest");
     let report = report.ok_or_else(|| Problem::missing(format!("attempt {attempt} of `{node}` measured no load")))?;
-    let report: LoadReport = serde_json::from_value(report.clone())
-        .map_err(|error| Problem::missing(format!("this version cannot read the report of `{node}`: {error}")))?;
-    super::super::page(&LoadPage {
-        shell: Shell::new(&visitor, Section::Builds, format!("Load test {node} of {}", found.build.id)),
-        build: found.build.id.0,
-        project: found.build.request.project,
-        node,
-        attempt,
-        report: Report(html::fragment(&report)),
-    })
+    serde_json::from_value(report.clone())
+        .map_err(|error| Problem::missing(format!("this version cannot read the report of `{node}`: {error}")))
+}
+
+/// The same stage's test of the champion, or of the champion before if this build made it.
+fn earlier(
+    db: &Connection,
+    build: &builds::BuildRow,
+    node: &NodeKey,
+) -> Result<Option<(String, LoadReport)>, StoreError> {
+    let request = &build.request;
+    for (model, _) in models::names(db)? {
+        let Some(newest) = models::versions(db, &model, 1)?.into_iter().next() else { continue };
+        if newest.lineage.project != request.project || newest.lineage.pipeline != request.pipeline {
+            continue;
+        }
+        let Some(champion) = models::champion(db, &model)? else { continue };
+        let mut chosen = Some((champion, "the champion"));
+        if models::version(db, &model, champion)?.build == build.id {
+            chosen = models::before(db, &model, champion)?.map(|before| (before, "the champion before"));
+        }
+        let Some((version, what)) = chosen else { continue };
+        let made_in = models::version(db, &model, version)?.build;
+        if made_in != build.id
+            && let Some(report) = measured(db, made_in, node)?
+        {
+            return Ok(Some((format!("{what}, version {version}"), report)));
+        }
+    }
+    Ok(None)
+}
+
+/// What a stage measured in a build, or where its result was taken from.
+fn measured(db: &Connection, build: BuildId, node: &NodeKey) -> Result<Option<LoadReport>, StoreError> {
+    let stage = builds::stages(db, build)?.into_iter().find(|row| row.node == *node);
+    let build = match stage.map(|row| row.status) {
+        Some(StageStatus::Reused { from }) => from,
+        Some(_) => build,
+        None => return Ok(None),
+    };
+    let tries = attempts::of_stage(db, build, node)?;
+    let report = tries.iter().rev().find_map(|attempt| attempt.reports.get("loadtest"));
+    Ok(report.and_then(|report| serde_json::from_value(report.clone()).ok()))
+}
+
+/// The seconds of a load test.
+pub async fn series(visitor: Visitor, State(app): State<App>, Named(which): Named<Which>) -> Answer<Response> {
+    let found = find(&visitor, &app, which).await?;
+    let head = [
+        "at_s",
+        "seconds",
+        "counted",
+        "good",
+        "failed",
+        "dropped",
+        "p50_ms",
+        "p95_ms",
+        "p99_ms",
+        "users_or_unanswered",
+    ];
+    let rows = report(&found)?.series.into_iter().map(|step| {
+        let ms = csv::number;
+        [
+            step.at.to_string(),
+            step.seconds.to_string(),
+            step.counted.to_string(),
+            step.good.to_string(),
+            step.failed.to_string(),
+            step.dropped.to_string(),
+            ms(step.p50_ms),
+            ms(step.p95_ms),
+            ms(step.p99_ms),
+            step.users.to_string(),
+        ]
+    });
+    csv::answer(&name(&found, "seconds"), head, rows)
+}
+
+/// How many answers took how long.
+pub async fn latencies(visitor: Visitor, State(app): State<App>, Named(which): Named<Which>) -> Answer<Response> {
+    let found = find(&visitor, &app, which).await?;
+    let report = report(&found)?;
+    let latency = &report.total.latency;
+    let total = latency.count.max(1) as f64;
+    let mut below = 0;
+    let rows = latency.buckets.buckets().iter().map(|(micros, count)| {
+        below += count;
+        [(*micros as f64 / 1000.0).to_string(), count.to_string(), (below as f64 / total).to_string()]
+    });
+    csv::answer(&name(&found, "latencies"), ["latency_ms", "answers", "share_up_to_here"], rows)
+}
+
+fn name(found: &Found, what: &str) -> String {
+    let of: String =
+        found.stage.node.to_string().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    format!("build-{}-{of}-{what}", found.build.id.0)
 }

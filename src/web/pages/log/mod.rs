@@ -49,6 +49,8 @@ pub fn router() -> Router<App> {
         .route("/builds/{build}/stages/{stage}/attempts/{attempt}", get(show))
         .route("/builds/{build}/stages/{stage}/attempts/{attempt}/lines", get(lines))
         .route("/builds/{build}/stages/{stage}/attempts/{attempt}/loadtest", get(load::show))
+        .route("/builds/{build}/stages/{stage}/attempts/{attempt}/loadtest/seconds.csv", get(load::series))
+        .route("/builds/{build}/stages/{stage}/attempts/{attempt}/loadtest/latencies.csv", get(load::latencies))
 }
 
 /// Which part of a log.

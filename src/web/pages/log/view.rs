@@ -134,6 +134,7 @@ impl LogPage {
     /// The page of this.
     pub fn of(shell: Shell, rows: Rows, now: Micros) -> Self {
         let Rows { build, stage, attempt, attempts, read, files, serve, has_serve, ended, query } = rows;
+        let loading = stage.kind == "loadtest" && attempt.outcome.is_none();
         let Read { lines, total, more_hits } = read;
         let is_search = !query.is_empty();
         let began = attempt.started_at;
@@ -164,7 +165,7 @@ impl LogPage {
             serve,
             has_serve,
             ended,
-            has_load: attempt.reports.contains_key("loadtest"),
+            has_load: attempt.reports.contains_key("loadtest") || loading,
             hits,
             more_hits,
             folds: folds(shown, &attempt, now, is_window || serve),

@@ -13,6 +13,7 @@ use axum::response::Response;
 use axum::routing::get;
 use serde::Deserialize;
 
+use super::csv;
 use super::shell::{Section, Shell};
 use super::visitor::Visitor;
 use crate::engine::now;
@@ -26,6 +27,8 @@ use view::{ModelPage, ModelsPage};
 
 /// Versions that a model's page shows and its chart is of.
 const VERSIONS: u64 = 50;
+/// Versions of which a file has the metrics.
+const FILED: u64 = 200;
 /// Decisions that it shows.
 const DECISIONS: u64 = 30;
 
@@ -35,6 +38,7 @@ pub fn router() -> Router<App> {
         .route("/models", get(list))
         .route("/models/{model}", get(show))
         .route("/models/{model}/compare", get(compare::show))
+        .route("/models/{model}/metrics.csv", get(metrics))
         .route("/models/{model}/rollback", get(decide::ask_rollback).post(decide::rollback))
         .route("/models/{model}/versions/{version}", get(version::show))
         .route("/models/{model}/versions/{version}/promote", get(decide::ask_promote).post(decide::promote))
@@ -47,6 +51,26 @@ async fn list(visitor: Visitor, State(app): State<App>) -> Answer<Response> {
     let Json(deployments) = api::deployments(visitor.caller.clone(), State(app)).await?;
     let shell = Shell::new(&visitor, Section::Models, "Models").live("/api/v1/events");
     super::page(&ModelsPage::of(shell, models, deployments, now()))
+}
+
+/// Every metric of the newest versions, as a file.
+async fn metrics(visitor: Visitor, State(app): State<App>, Named(model): Named<String>) -> Answer<Response> {
+    let page = Asked(Page { before: None, limit: Rows::try_from(FILED).ok() });
+    let Json(versions) = api::versions(visitor.caller, State(app), Named(model.clone()), page).await?;
+    let rows = versions.items.iter().flat_map(|row| {
+        row.metrics.iter().map(|(name, value)| {
+            let made = jiff::Timestamp::from_microsecond(row.made_at).map(|at| at.to_string()).unwrap_or_default();
+            [
+                row.version.to_string(),
+                row.champion.to_string(),
+                row.build.to_string(),
+                made,
+                csv::text(name),
+                csv::number(Some(*value)),
+            ]
+        })
+    });
+    csv::answer(&format!("{model}-metrics"), ["version", "champion", "build", "made", "metric", "value"], rows)
 }
 
 /// What of a model.

@@ -1,5 +1,6 @@
 //! A project: its builds, what starts them, and a form that does.
 
+mod stages;
 mod start;
 mod view;
 
@@ -11,11 +12,12 @@ use axum::response::Response;
 use axum::routing::get;
 use serde::Deserialize;
 
+use super::csv;
 use super::shell::{Section, Shell};
 use super::visitor::Visitor;
 use crate::daemon::projects::Project;
 use crate::engine::now;
-use crate::ids::BuildId;
+use crate::ids::{BuildId, Micros};
 use crate::pipeline;
 use crate::pipeline::types::Param;
 use crate::store::access::Scope;
@@ -30,6 +32,8 @@ use view::{PipelineForm, ProjectPage, Rows};
 const ROWS: usize = 30;
 /// Builds that the chart and the rates are of.
 const CHARTED: usize = 60;
+/// Builds whose stages are looked at.
+const LATELY: usize = 30;
 /// Pipelines that have a form.
 const FORMS: usize = 8;
 /// Triggers that are shown.
@@ -39,6 +43,7 @@ const HEARD: usize = 8;
 pub fn router() -> Router<App> {
     Router::new()
         .route("/projects/{project}", get(show))
+        .route("/projects/{project}/durations.csv", get(durations))
         .route("/projects/{project}/builds", axum::routing::post(start::start))
 }
 
@@ -54,6 +59,9 @@ pub struct Looked {
     #[serde(default)]
     text: String,
     before: Option<Cursor>,
+    /// The stage whose durations are charted; that of whole builds if empty.
+    #[serde(default)]
+    stage: String,
     /// The trigger that the visitor has just made.
     trigger: Option<Cursor>,
 }
@@ -95,11 +103,13 @@ async fn show(
     let mut shell = Shell::new(&visitor, Section::Builds, name).live("/api/v1/events");
     // A decision is no event of a build.
     shell.every = rows.asked.as_ref().filter(|row| row.decision.is_none()).map(|_| 2);
-    super::page(&ProjectPage::of(shell, &project, &wanted, &rows, can_start, &app.public_url, now()))
+    let page = ProjectPage::of(shell, &project, &wanted, &rows, can_start, &app.public_url, now());
+    super::page(&page.charted(&rows, &looked.stage))
 }
 
 fn read(db: &Tx, wanted: &Wanted, before: Option<BuildId>, trigger: Option<u64>) -> Result<Rows, StoreError> {
     let newest = glance::newest(db, &wanted.project, CHARTED)?;
+    let lately = newest.iter().take(LATELY).map(|row| Ok((row.id, glance::tried(db, row.id)?)));
     let heard = triggers::list(db, Some(&wanted.project), None, HEARD)?;
     let heard = heard.into_iter().map(|row| Ok((triggers::builds(db, row.id)?, row)));
     let asked = trigger.map(|id| triggers::get(db, id)).transpose()?;
@@ -108,11 +118,45 @@ fn read(db: &Tx, wanted: &Wanted, before: Option<BuildId>, trigger: Option<u64>)
         found: glance::find(db, wanted, before, ROWS)?,
         is_first: before.is_none(),
         forms: forms(db, &newest)?,
+        lately: lately.collect::<Result<_, StoreError>>()?,
         newest,
         heard: heard.collect::<Result<_, StoreError>>()?,
         started: asked.as_ref().map(|row| triggers::builds(db, row.id)).transpose()?.unwrap_or_default(),
         asked,
     })
+}
+
+/// How long the newest builds and their stages took, as a file.
+async fn durations(visitor: Visitor, State(app): State<App>, Named(name): Named<String>) -> Answer<Response> {
+    found(&visitor, &app, Scope::Read, &name)?;
+    let project = name.clone();
+    let read = app.engine.store.read(move |db| {
+        let newest = glance::newest(db, &project, CHARTED)?;
+        newest.into_iter().map(|row| Ok((glance::tried(db, row.id)?, row))).collect::<Result<Vec<_>, StoreError>>()
+    });
+    let mut rows = Vec::new();
+    for (tries, build) in read.await? {
+        let of = |stage: &str, attempt: &str, result: &str, from: Option<Micros>, to: Option<Micros>| {
+            let seconds = from.zip(to).map(|(from, to)| to.since(from).as_secs_f64());
+            [
+                build.id.0.to_string(),
+                csv::text(&build.pipeline),
+                csv::text(build.branch.as_deref().unwrap_or_default()),
+                build.commit.clone().unwrap_or_default(),
+                stage.to_owned(),
+                attempt.to_owned(),
+                result.to_owned(),
+                csv::number(seconds),
+            ]
+        };
+        rows.push(of("", "", build.status.word(), build.started_at, build.ended_at));
+        for one in &tries {
+            let result = one.result.as_deref().unwrap_or_default();
+            rows.push(of(&one.node, &one.attempt.to_string(), result, Some(one.started_at), one.ended_at));
+        }
+    }
+    let head = ["build", "pipeline", "branch", "commit", "stage", "attempt", "result", "seconds"];
+    csv::answer(&format!("{name}-durations"), head, rows)
 }
 
 /// The pipelines of the newest builds, with the parameters that they take.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use askama::Template;
 use url::form_urlencoded::Serializer;
 
+use super::stages::{self, OfBuild, StageLately};
 use super::start::PARAM;
 use crate::config::types::Poll;
 use crate::daemon::projects::Project;
@@ -27,6 +28,8 @@ pub struct Rows {
     pub is_first: bool,
     /// The newest builds, whatever was looked for.
     pub newest: Vec<Glance>,
+    /// The attempts of the newest of them.
+    pub lately: Vec<OfBuild>,
     /// What can be started.
     pub forms: Vec<PipelineForm>,
     /// What happened, with the builds that it started.
@@ -65,6 +68,9 @@ pub struct ProjectPage {
     older: Option<String>,
     looked_at: Option<usize>,
     chart: Option<Chart>,
+    /// The stage that the chart is of; of whole builds if empty.
+    charted: String,
+    stages: Vec<StageLately>,
     rates: Vec<(&'static str, String)>,
     can_start: bool,
     forms: Vec<Form>,
@@ -157,7 +163,9 @@ impl ProjectPage {
             is_first: rows.is_first,
             older: rows.found.looked_to.map(|before| older(wanted, before)),
             looked_at: (scanned && rows.found.looked_to.is_some()).then_some(LOOKED_AT),
-            chart: chart(&rows.newest),
+            chart: None,
+            charted: String::new(),
+            stages: stages::lately(&rows.lately),
             rates: rates(&rows.newest),
             can_start,
             forms: rows.forms.iter().map(form).collect(),
@@ -169,6 +177,14 @@ impl ProjectPage {
             shell,
             name,
         }
+    }
+
+    /// With the chart of a stage, or of whole builds.
+    pub fn charted(self, rows: &Rows, stage: &str) -> Self {
+        let known = self.stages.iter().any(|one| one.node == stage);
+        let of_stage = if known { stages::durations(&rows.lately, stage) } else { None };
+        let charted = if known { stage.to_owned() } else { String::new() };
+        Self { chart: of_stage.or_else(|| chart(&rows.newest)), charted, ..self }
     }
 }
 
