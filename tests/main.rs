@@ -49,4 +49,5 @@ mod served;
 mod sessions;
 mod sign_in;
 mod streams;
+mod traces;
 mod triggers;

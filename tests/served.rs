@@ -145,6 +145,9 @@ impl Site {
         let log = self.place.outside("daemon.log");
         std::thread::spawn(move || {
             let mut log = fs::OpenOptions::new().create(true).append(true).open(log).ok();
+            if let Some(log) = &mut log {
+                let _ = log.write_all(said.as_bytes());
+            }
             for line in lines.map_while(Result::ok) {
                 if let Some(log) = &mut log {
                     let _ = writeln!(log, "{line}");

@@ -18,3 +18,4 @@ pub mod serve;
 pub mod settle;
 pub mod subject;
 pub mod tell;
+pub mod traces;

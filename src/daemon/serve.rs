@@ -21,6 +21,7 @@ use super::queue::Queue;
 use super::retention;
 use super::secrets::Sealed;
 use super::tell::Teller;
+use super::traces;
 use crate::artifact::Sweep;
 use crate::build::queue::Limits;
 use crate::config::types::{AuthMode, Config, RunnerKind};
@@ -124,7 +125,9 @@ impl Daemon {
         let reload = Reload { all, limits, slots, room, mirrors };
         tasks.spawn(reload.run(watched.subscribe(), stop.clone()));
 
+        let traces = traces::start(&engine, &notices, &mut tasks, &stop).await?;
         let app = App {
+            traces,
             engine: Arc::clone(&engine),
             queue: handle,
             notices,

@@ -72,6 +72,33 @@ pub fn of_all(db: &Connection, seq: u64, limit: usize) -> Result<Vec<Any>, Store
     rows.map(|row| Ok(row?)).collect()
 }
 
+/// Ends of builds behind a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ends {
+    /// Each with its place.
+    pub ends: Vec<(u64, BuildId)>,
+    /// Up to where was looked.
+    pub upto: u64,
+    /// There may be more at once.
+    pub more: bool,
+}
+
+/// The ends of builds among the first `limit` events behind a place.
+///
+/// # Errors
+/// The database's.
+pub fn ends(db: &Connection, seq: u64, limit: usize) -> Result<Ends, StoreError> {
+    let mut query = db.prepare_cached(
+        "SELECT seq, build, json_extract(body, '$.event') = 'build-ended' FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+    )?;
+    let place = i64::try_from(seq).unwrap_or(i64::MAX);
+    let rows = query.query_map(params![place, limit as i64], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let rows: Vec<(u64, u64, bool)> = rows.collect::<Result<_, _>>()?;
+    let (upto, more) = (rows.last().map_or(seq, |(seq, _, _)| *seq), rows.len() == limit);
+    let ends = rows.into_iter().filter(|(_, _, end)| *end).map(|(seq, build, _)| (seq, BuildId(build))).collect();
+    Ok(Ends { ends, upto, more })
+}
+
 /// The place of the newest event; 0 if there is none.
 ///
 /// # Errors

@@ -20,3 +20,15 @@ pub fn get_or_make(tx: &Connection, name: &str, value: &str) -> Result<String, S
     tx.execute("INSERT OR IGNORE INTO meta (name, value) VALUES (?1, ?2)", params![name, value])?;
     Ok(tx.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))?)
 }
+
+/// Sets the setting of this name.
+///
+/// # Errors
+/// The database's.
+pub fn set(tx: &Connection, name: &str, value: &str) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        params![name, value],
+    )?;
+    Ok(())
+}

@@ -13,6 +13,7 @@ use axum::routing::get;
 
 use super::problem::{Answer, Problem};
 use super::{App, request_id};
+use crate::daemon::traces::Traces;
 use crate::metrics::Champion;
 use crate::store::{models, outbox};
 
@@ -34,7 +35,10 @@ struct Scrape {
 /// `/metrics` alone.
 pub fn route(app: App) -> Router {
     let scrape = Scrape { app, champions: Arc::default() };
-    Router::new().route("/metrics", get(metrics)).layer(middleware::from_fn(request_id::stamp)).with_state(scrape)
+    Router::new()
+        .route("/metrics", get(metrics))
+        .layer(middleware::from_fn_with_state(Traces::default(), request_id::stamp))
+        .with_state(scrape)
 }
 
 /// What is served at an address of its own: `/metrics` and `/healthz`.

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::daemon::projects::Projects;
 use crate::daemon::queue::QueueHandle;
 use crate::daemon::secrets::Sealed;
+use crate::daemon::traces::Traces;
 use crate::engine::Engine;
 use crate::engine::notice::Notices;
 use auth::Guard;
@@ -46,6 +47,8 @@ pub struct App {
     pub sessions: Arc<Sessions>,
     /// Where people and other programs reach this daemon.
     pub public_url: Arc<str>,
+    /// Where requests are told as traces.
+    pub traces: Traces,
     /// Sets and removes secrets.
     pub secrets: Sealed,
 }
@@ -63,6 +66,6 @@ pub fn router(app: App) -> Router {
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(axum::middleware::from_fn(pages::for_people))
-        .layer(axum::middleware::from_fn(request_id::stamp))
+        .layer(axum::middleware::from_fn_with_state(app.traces.clone(), request_id::stamp))
         .with_state(app)
 }
