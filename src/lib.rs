@@ -40,6 +40,7 @@ pub mod report;
 
 pub mod engine;
 
+pub mod clock;
 pub mod config;
 
 pub mod daemon;

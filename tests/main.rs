@@ -12,6 +12,7 @@ mod daemon;
 mod daemon_cli;
 mod daemon_disk;
 mod daemon_forks;
+mod demo;
 mod deployment;
 mod docker_run;
 mod docker_runner;

@@ -55,6 +55,11 @@ pub enum Command {
     /// Print the JSON Schema of the pipeline language
     #[command(after_help = "Example:\n  orchestrator schema > pipeline.schema.json")]
     Schema,
+    /// Make projects, builds and models to look at: `orchestrator demo && orchestrator serve`
+    #[command(
+        after_help = "Examples:\n  orchestrator demo\n  orchestrator demo --folder demo --quick\n\nThe builds are real ones, made now on this machine in about two minutes; their times are of the last weeks."
+    )]
+    Demo(DemoArgs),
     /// Look at a folder and write a starting pipeline for it
     #[command(after_help = "Example:\n  orchestrator init .")]
     Init(InitArgs),
@@ -464,6 +469,17 @@ pub enum DeploymentsCommand {
         /// Only this model [default: all]
         model: Option<String>,
     },
+}
+
+/// `demo`
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Where; it must be empty, or not be there
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    pub folder: PathBuf,
+    /// Fewer builds, in half the time
+    #[arg(long)]
+    pub quick: bool,
 }
 
 /// `promote` and `reject`

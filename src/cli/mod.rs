@@ -8,7 +8,8 @@ mod champion;
 pub mod config;
 pub mod data;
 pub mod deliveries;
-pub mod deployment_logs;
+pub mod demo;
+mod deployment_logs;
 pub mod doctor;
 pub mod events;
 pub mod exit;
@@ -137,6 +138,7 @@ async fn dispatch(cli: Cli, given: Given) -> anyhow::Result<i32> {
             here("init", Here::ByNature)?;
             init::run(&args.folder, args.force, args.stdout)
         }
+        Command::Demo(args) => demo::run(here("demo", Here::ByNature)?, &args).await,
         Command::Retry(args) => run::retry(place()?, args).await,
         Command::Artifacts(args) => artifacts::run(here("artifacts", Here::Reads)?, args).await,
         Command::Models(args) => models::list(here("models", Here::Reads)?, args).await,

@@ -164,5 +164,5 @@ mod order_tests;
 
 /// This moment.
 pub fn now() -> Micros {
-    Micros(jiff::Timestamp::now().as_microsecond())
+    crate::clock::now()
 }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc;
@@ -174,8 +174,7 @@ fn empty_report(plan: &LoadPlan) -> LoadReport {
 }
 
 fn wall_clock() -> Micros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    crate::clock::now()
 }
 
 fn thread_count(plan: &LoadPlan) -> u32 {

@@ -87,6 +87,9 @@ pub struct Launch {
     pub cgroup: Option<cgroup::Plan>,
     /// Limit of memory; the shim watches it where no cgroup does.
     pub memory_bytes: Option<u64>,
+    /// By how much the starter's time is behind the machine's, in microseconds.
+    #[serde(default)]
+    pub behind: i64,
 }
 
 /// `started`: who the shim is.

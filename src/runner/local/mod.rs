@@ -174,6 +174,7 @@ impl LocalRunner {
                 leader_forwards: matches!(unit.command, Command::Steps(_)),
                 cgroup,
                 memory_bytes: unit.resources.memory_bytes,
+                behind: crate::clock::behind(),
             },
             caches: unit.caches.clone(),
         })

@@ -19,7 +19,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread::sleep;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -97,6 +97,7 @@ fn prepare(folder: &Path) -> io::Result<Option<Shim>> {
     let launch: Launch = folder::read_json(Path::new(folder::LAUNCH))?
         .ok_or_else(|| io::Error::new(ErrorKind::NotFound, "launch.json is not there"))?;
     fs::remove_file(folder::LAUNCH)?;
+    crate::clock::live_behind(launch.behind);
     set_child_subreaper(true)?;
     let control = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(folder::CONTROL)?;
     let file = OpenOptions::new().append(true).open(folder::OUTPUT)?;
@@ -395,8 +396,7 @@ fn poll_in(fd: &impl AsFd) -> PollFd<'_> {
 }
 
 fn now() -> Micros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    crate::clock::now()
 }
 
 /// The output file.
