@@ -39,6 +39,12 @@ fn a_load_test_is_looked_at_while_it_runs_and_beside_the_champions() {
     let second = page(&daemon, &path(2)).body;
     assert!(second.contains("good, the champion, version 1") && !second.contains("loaded differently"), "{second}");
 
+    let build = page(&daemon, "/builds/2").body;
+    assert!(
+        build.contains("the last good build of this branch") && build.contains("</code> another algorithm "),
+        "{build}"
+    );
+
     let seconds = page(&daemon, &format!("{}/seconds.csv", path(1))).body;
     let lines: Vec<&str> = seconds.lines().collect();
     assert!(lines[0].starts_with("at_s,seconds,counted,good,") && lines.len() >= 6, "{seconds}");

@@ -273,7 +273,11 @@ fn build(project: &Project, place: &Place, source: &str, file: &File, about: Abo
 
 /// A project that may not act with the daemon's own rights runs in containers only.
 fn needs_image(plan: &crate::build::plan::Plan, request: &BuildRequest) -> Result<(), String> {
-    let why = if request.untrusted { "a pull request from a fork" } else { "a project without `trusted = true`" };
+    let (why, or) = if request.untrusted {
+        ("a pull request from a fork", "")
+    } else {
+        ("a project without `trusted = true`", ", or set `trusted = true` for the project")
+    };
     let bare = plan.nodes.iter().find(|node| {
         let local = node.stage.runner.as_deref() == Some("local");
         local || (node.stage.image.is_none() && node.stage.work.is_some())
@@ -282,7 +286,7 @@ fn needs_image(plan: &crate::build::plan::Plan, request: &BuildRequest) -> Resul
         None => Ok(()),
         Some(node) => Err(format!(
             "stage `{}` names no image, so it would run with the daemon's own rights on its host, and {why} may not do \
-             that; give it an `image`, or set `trusted = true` for the project",
+             that; give it an `image`{or}",
             node.key
         )),
     }

@@ -89,10 +89,9 @@ impl Daemon {
             None => None,
         };
         let metrics_address = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
-        let artifacts = config.artifacts.address();
-        let engine = Engine::open_with(paths, Outside { docker_host, artifacts }).await?;
-        let sealed = sealed(&engine)?;
-        recover(&engine, &sealed).await?;
+        let outside = Outside { docker_host, artifacts: config.artifacts.address() };
+        let engine = Engine::open_with(paths, outside).await?;
+        let sealed = recover(&engine).await?;
         let first_token = first_token(&engine, &config).await?;
 
         let stop = CancellationToken::new();
@@ -125,9 +124,8 @@ impl Daemon {
         let reload = Reload { all, limits, slots, room, mirrors };
         tasks.spawn(reload.run(watched.subscribe(), stop.clone()));
 
-        let traces = traces::start(&engine, &notices, &mut tasks, &stop).await?;
         let app = App {
-            traces,
+            traces: traces::start(&engine, &notices, &mut tasks, &stop).await?,
             engine: Arc::clone(&engine),
             queue: handle,
             notices,
@@ -204,16 +202,18 @@ async fn take_folder(paths: &Paths) -> anyhow::Result<NamedLock> {
     }
 }
 
-/// What the last daemon left: deployments in the middle, logs that are not packed, units that nobody owns.
-async fn recover(engine: &Arc<Engine>, secrets: &Sealed) -> anyhow::Result<()> {
-    for found in deployments::recover(engine, secrets).await? {
+/// What the last daemon left: deployments in the middle, logs that are not packed, units that nobody owns. Answers where secrets
+/// come from, which servers need.
+async fn recover(engine: &Arc<Engine>) -> anyhow::Result<Sealed> {
+    let secrets = sealed(engine)?;
+    for found in deployments::recover(engine, &secrets).await? {
         tracing::warn!("version {} of `{}` {}", found.version, found.model, found.what);
         engine.metrics.repaired("deployment", 1);
     }
     let local = gc::sweep(engine, engine.runners.local().as_ref(), Sweep::Remove, gc::Kept::Stay).await?;
     count(engine, &local);
     pack::finish_left(engine).await?;
-    Ok(())
+    Ok(secrets)
 }
 
 fn count(engine: &Engine, removed: &gc::Removed) {

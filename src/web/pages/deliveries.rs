@@ -21,6 +21,7 @@ use crate::store::deliveries as store;
 use crate::web::App;
 use crate::web::api::deliveries::{self as api, DeliveryView, TriggerView};
 use crate::web::api::page::{Asked, Listed, Named, Page};
+use crate::web::pages::coded::Coded;
 use crate::web::problem::Answer;
 use crate::words;
 

@@ -11,6 +11,7 @@ mod ansi;
 pub mod assets;
 mod build;
 mod chart;
+mod coded;
 mod confirm;
 mod csv;
 mod deliveries;

@@ -3,6 +3,7 @@
 mod actions;
 mod graph;
 mod said;
+mod since;
 mod view;
 
 use std::collections::BTreeMap;
@@ -65,9 +66,10 @@ async fn show(visitor: Visitor, State(app): State<App>, Named(id): Named<u64>) -
         let good_params = good.as_ref().map(|good| builds::get(db, good.id)).transpose()?;
         let good_params = good_params.map(|row| row.request.params.into_iter().collect()).unwrap_or_default();
         let told = outbox::of_build(db, id)?.into_iter().map(Telling::of).collect();
-        Ok(Rows { build, standing, stages, trigger, good, good_params, told })
+        Ok(Rows { build, standing, stages, trigger, good, good_params, since: Vec::new(), told })
     });
-    let rows = rows.await?;
+    let mut rows = rows.await?;
+    rows.since = since::commits(&app, &rows).await;
     let tails = tails(&app, &rows).await?;
     // A pipeline that cannot be read any more has no graph; its stages are listed all the same.
     let plan = submit::expand(&rows.build.request).ok().map(|expanded| expanded.plan);
@@ -88,9 +90,6 @@ async fn show(visitor: Visitor, State(app): State<App>, Named(id): Named<u64>) -
 
 /// The last build before one, of the same pipeline and branch, that passed.
 fn good(db: &Tx, build: &builds::BuildRow) -> Result<Option<glance::Glance>, StoreError> {
-    if build.status.word() != "failed" {
-        return Ok(None);
-    }
     let wanted = glance::Wanted {
         project: build.request.project.clone(),
         branch: build.request.branch.clone(),

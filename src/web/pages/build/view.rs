@@ -6,6 +6,7 @@ use askama::Template;
 
 use super::graph::{self, Drawn};
 use super::said::{Said, said};
+use super::since::COMMITS;
 use crate::build::plan::Plan;
 use crate::build::status::{BuildStatus, Outcome, StageStatus};
 use crate::ids::{BuildId, Micros};
@@ -17,6 +18,7 @@ use crate::store::queue::Standing;
 use crate::store::results::ResultRow;
 use crate::store::triggers::TriggerRow;
 use crate::web::pages::ansi::Text;
+use crate::web::pages::coded::Coded;
 use crate::web::pages::line::{short, source};
 use crate::web::pages::mark::Mark;
 use crate::web::pages::moment::{Moment, Span};
@@ -41,8 +43,21 @@ pub struct Rows {
     pub good: Option<Glance>,
     /// The parameters of that.
     pub good_params: BTreeMap<String, String>,
+    /// The commits between the two, newest first; one more than are shown.
+    pub since: Vec<Since>,
     /// Who was told of it, and who could not be.
     pub told: Vec<Telling>,
+}
+
+/// A commit since the last good build.
+#[derive(Debug, Clone)]
+pub struct Since {
+    /// The beginning of its name.
+    pub id: String,
+    /// Its message's first line.
+    pub title: String,
+    /// Who.
+    pub author: String,
 }
 
 /// What is known of a stage.
@@ -107,6 +122,9 @@ struct Changed {
     good: u64,
     commits: Option<(String, String)>,
     params: Vec<(String, String, String)>,
+    since: Vec<Since>,
+    /// There are more commits than these.
+    more: bool,
 }
 
 struct Failure {
@@ -195,7 +213,7 @@ impl BuildPage {
             superseded_by: rows.standing.superseded_by.map(|id| id.0),
             untrusted: request.untrusted,
             params: request.params.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
-            changed: rows.good.as_ref().filter(|_| build.status == BuildStatus::Failed).map(|good| changed(rows, good)),
+            changed: rows.good.as_ref().map(|good| changed(rows, good)),
             failures: failures(rows, tails),
             graph: plan.and_then(|plan| drawn(plan, rows, build.id, now)),
             stages,
@@ -247,6 +265,8 @@ fn changed(rows: &Rows, good: &Glance) -> Changed {
         good: good.id.0,
         commits: commits.map(|(from, to)| (short(Some(&from)), short(Some(&to)))),
         params: params.collect(),
+        since: rows.since.iter().take(COMMITS).cloned().collect(),
+        more: rows.since.len() > COMMITS,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::daemon::projects::Project;
 use crate::ids::Micros;
 use crate::store::deployments::{DeploymentRow, DeploymentStatus};
 use crate::store::glance::Glance;
+use crate::web::pages::coded::Coded;
 use crate::web::pages::line::{Line, Strip, usual};
 use crate::web::pages::mark::Mark;
 use crate::web::pages::moment::{Moment, Span};

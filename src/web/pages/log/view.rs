@@ -11,6 +11,7 @@ use crate::store::attempts::{AttemptRow, StepRow};
 use crate::store::builds::{BuildRow, StageRow};
 use crate::web::api::artifacts::Files;
 use crate::web::pages::ansi::Text;
+use crate::web::pages::coded::Coded;
 use crate::web::pages::mark::Mark;
 use crate::web::pages::moment::{Moment, Span};
 use crate::web::pages::shell::{Section, Shell};

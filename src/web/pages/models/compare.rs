@@ -11,9 +11,12 @@ use serde_json::Value;
 
 use super::matrix::Matrix;
 use super::view::{Finding, findings};
+use crate::judge::metrics;
+use crate::pipeline::types::Goal;
 use crate::web::App;
 use crate::web::api::models::{self as api, DecisionView, VersionView};
 use crate::web::api::page::{Asked, Cursor, Named, Page, Rows};
+use crate::web::pages::coded::Coded;
 use crate::web::pages::line::short;
 use crate::web::pages::mark::Mark;
 use crate::web::pages::shell::{Section, Shell};
@@ -43,6 +46,8 @@ struct ComparePage {
     matrices: Vec<(u64, Matrix)>,
     facts: Vec<(&'static str, String, String)>,
     verdict: Option<(Mark, String)>,
+    /// What a person decided about them since.
+    by_hand: Option<String>,
     findings: Vec<Finding>,
 }
 
@@ -78,9 +83,14 @@ pub async fn show(
     let (Json(a), Json(b)) = (version(a).await?, version(b).await?);
     let page = Asked(Page { before: None, limit: Rows::try_from(DECISIONS).ok() });
     let Json(decisions) = api::promotions(caller.clone(), State(app.clone()), Named(model.clone()), page).await?;
-    let decision = decisions.items.iter().find(|row| row.candidate == b.version && row.champion == Some(a.version));
+    let about = |row: &&DecisionView| row.candidate == b.version && row.champion == Some(a.version);
+    // A judgement has the numbers; what a person said is told beside it.
+    let judged = decisions.items.iter().filter(about).find(|row| row.evidence.get("findings").is_some());
+    let by_hand = decisions.items.iter().find(about).filter(|row| row.build.is_none() && judged.is_some());
+    let decision = judged.or_else(|| decisions.items.iter().find(about));
     let shell = Shell::new(&visitor, Section::Models, format!("{model}: {} and {}", a.version, b.version));
-    super::super::page(&ComparePage::of(shell, model, &a, &b, decision, &decisions.items))
+    let by_hand = by_hand.map(said);
+    super::super::page(&ComparePage { by_hand, ..ComparePage::of(shell, model, &a, &b, decision, &decisions.items) })
 }
 
 impl ComparePage {
@@ -103,8 +113,12 @@ impl ComparePage {
         names.retain(|name| matrices.is_empty() || !name.starts_with("confusion."));
         let side = |row: &VersionView| Side { version: row.version, champion: row.champion, build: row.build };
         Self {
-            rows: names.into_iter().map(|name| row(name, a, b, goals.get(name.as_str()).copied())).collect(),
+            rows: names
+                .into_iter()
+                .map(|name| row(name, a, b, goals.get(name.as_str()).copied().or(known(name))))
+                .collect(),
             matrices,
+            by_hand: None,
             facts: facts(a, b),
             verdict: decision.map(|row| (Mark::verdict(&row.verdict), text(&row.evidence, "reason"))),
             findings: decision.map(|row| findings(&row.evidence)).unwrap_or_default(),
@@ -116,11 +130,18 @@ impl ComparePage {
     }
 }
 
+/// What a person decided.
+fn said(row: &DecisionView) -> String {
+    let reason = text(&row.evidence, "reason");
+    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    format!("Since then it was {} by {}{reason}.", row.verdict.replace('-', " "), row.actor)
+}
+
 fn text(value: &Value, name: &str) -> String {
     value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// Which way is better, as the newest decisions have it: `true` for more.
+/// Which way is better, as the newest decisions have it, else as the metric is known: `true` for more.
 fn goals(decisions: &[DecisionView]) -> BTreeMap<String, bool> {
     let mut goals = BTreeMap::new();
     let findings = decisions.iter().filter_map(|row| row.evidence.get("findings")?.as_array()).flatten();
@@ -133,6 +154,11 @@ fn goals(decisions: &[DecisionView]) -> BTreeMap<String, bool> {
         goals.entry(text(finding, "metric")).or_insert(more);
     }
     goals
+}
+
+/// Which way a metric that we compute ourselves is better.
+fn known(name: &str) -> Option<bool> {
+    metrics::find(name).map(|metric| metric.goal == Goal::Maximize)
 }
 
 fn row(name: &str, a: &VersionView, b: &VersionView, more_is_better: Option<bool>) -> Row {

@@ -14,6 +14,7 @@ use crate::store::models;
 use crate::web::App;
 use crate::web::api::models::{self as api, VersionView, seen_as};
 use crate::web::api::page::{Asked, Named, Page, Rows};
+use crate::web::pages::coded::Coded;
 use crate::web::pages::moment::Moment;
 use crate::web::pages::shell::{Section, Shell};
 use crate::web::pages::visitor::Visitor;

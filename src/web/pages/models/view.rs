@@ -9,6 +9,7 @@ use crate::ids::Micros;
 use crate::web::api::models::{DecisionView, DeploymentView, ModelView, VersionView};
 use crate::web::api::page::Listed;
 use crate::web::pages::chart::{Chart, Point, Scale};
+use crate::web::pages::coded::Coded;
 use crate::web::pages::line::short;
 use crate::web::pages::mark::Mark;
 use crate::web::pages::moment::Moment;
@@ -102,6 +103,8 @@ pub struct Decision {
     pub id: u64,
     /// The verdict.
     pub mark: Mark,
+    /// A rollback: the candidate came back.
+    pub is_back: bool,
     /// Which version.
     pub candidate: u64,
     /// The champion at that time.
@@ -149,9 +152,7 @@ impl ModelPage {
         let metrics = metrics(&versions.items, &judged);
         let metric = metrics.iter().find(|name| *name == wanted).or(metrics.first()).cloned().unwrap_or_default();
         let columns: Vec<String> = metrics.iter().take(COLUMNS).cloned().collect();
-        // The newest decision about a version counts.
-        let verdicts: BTreeMap<u64, Mark> =
-            decisions.iter().rev().map(|row| (row.candidate, Mark::verdict(&row.verdict))).collect();
+        let verdicts = verdicts(&decisions);
         let newest = versions.items.first().map_or(1, |row| row.version);
         let other = champion.filter(|champion| *champion != newest).unwrap_or(newest.saturating_sub(1).max(1));
         let version = |row: &VersionView| Version {
@@ -191,6 +192,13 @@ impl ModelPage {
     pub fn for_who_decides(self, may_decide: bool, can_go_back: bool) -> Self {
         Self { may_decide, can_go_back, ..self }
     }
+}
+
+/// The newest verdict about each version. A rollback is one about the version that had to go; the one that came back has what it
+/// had before.
+fn verdicts(decisions: &[DecisionView]) -> BTreeMap<u64, Mark> {
+    let about = |row: &DecisionView| if row.verdict == "rolled-back" { row.champion } else { Some(row.candidate) };
+    decisions.iter().rev().filter_map(|row| Some((about(row)?, Mark::verdict(&row.verdict)))).collect()
 }
 
 /// The metrics that decisions were about, the newest first.
@@ -260,6 +268,7 @@ pub fn decision(row: DecisionView, now: Micros) -> Decision {
     Decision {
         id: row.id,
         mark: Mark::verdict(&row.verdict),
+        is_back: row.verdict == "rolled-back" && row.champion.is_some(),
         candidate: row.candidate,
         champion: row.champion,
         actor: row.actor.clone(),

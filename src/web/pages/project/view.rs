@@ -14,6 +14,7 @@ use crate::pipeline::types::{Param, ParamKind};
 use crate::store::glance::{Found, Glance, LOOKED_AT, Wanted};
 use crate::store::triggers::{Decided, TriggerRow};
 use crate::web::pages::chart::{Chart, Point, Scale};
+use crate::web::pages::coded::Coded;
 use crate::web::pages::line::Line;
 use crate::web::pages::mark::Mark;
 use crate::web::pages::moment::Moment;

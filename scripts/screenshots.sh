@@ -1,0 +1,79 @@
+#!/bin/bash
+# Pictures of every page in both schemes, of a demo that is made for it: scripts/screenshots.sh [PROGRAM] [FOLDER]
+#
+# They go to docs/images (or FOLDER). It needs chromium (Debian: `chromium`), and makes them smaller with pngquant if that is there.
+# What it starts it ends again.
+set -euo pipefail
+program=$(realpath "${1:-target/release/orchestrator}")
+images=$(realpath -m "${2:-docs/images}")
+work=$(mktemp -d)
+# The pictures show this path.
+demo=/tmp/orchestrator-demo
+[ ! -e "$demo" ] || { echo "$demo is there already: remove it" >&2; exit 1; }
+readonly program images work demo
+daemon=
+finish() {
+  [ -z "$daemon" ] || { kill "$daemon" && wait "$daemon"; } 2>/dev/null || true
+  "$program" --data-dir "$demo/data" deployments stop player-stats >/dev/null 2>&1 || true
+  rm -rf "$work" "$demo"
+}
+trap finish EXIT
+unset ORCHESTRATOR_DATA_DIR ORCHESTRATOR_SERVER ORCHESTRATOR_CONFIG
+
+mkdir -p "$images" "$demo"
+"$program" demo --folder "$demo"
+cd "$demo"
+# A port of its own: somebody may look at another demo.
+port=$((20000 + RANDOM % 10000))
+sed -i "s/127.0.0.1:8484/127.0.0.1:$port/" orchestrator.toml
+"$program" serve >"$work/serve.log" 2>&1 &
+daemon=$!
+base=http://127.0.0.1:$port
+for _ in $(seq 100); do
+  curl -fs "$base/healthz" >/dev/null && break
+  sleep 0.1
+done
+
+# The newest build of a project with a commit message like this.
+build() {
+  curl -fs "$base/api/v1/builds?project=$1&limit=100" |
+    python3 -c 'import json, sys; print(next(b["id"] for b in json.load(sys.stdin)["items"] if sys.argv[1] in (b["title"] or "")))' "$2"
+}
+
+shoot() { # name, path, height, width
+  local name=$1 path=$2 height=$3 width=${4:-1280} scheme
+  for scheme in light dark; do
+    # Blink counts them so: 0 is dark, 1 is light.
+    chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
+      --disable-component-update --disable-sync --hide-scrollbars --user-data-dir="$work/chromium-$scheme" \
+      --blink-settings=preferredColorScheme=$([ "$scheme" = dark ] && echo 0 || echo 1) \
+      --window-size="$width,$height" --timeout=4000 --screenshot="$images/$name-$scheme.png" "$base$path" >/dev/null 2>&1
+    [ -s "$images/$name-$scheme.png" ] || { echo "no picture of $path" >&2; exit 1; }
+    ! command -v pngquant >/dev/null || pngquant --force --skip-if-larger --quality 70-95 --output "$images/$name-$scheme.png" \
+      "$images/$name-$scheme.png" || true
+  done
+  echo "$name: $path"
+}
+
+good=$(build player-stats 'A forest of 60 trees')
+bad=$(build player-stats 'Answer `score`')
+keys=$(build feature-service 'Features by player')
+newest=$(build player-stats 'Load it for longer')
+readonly good bad keys newest
+shoot home / 560
+shoot project /projects/player-stats 1700
+shoot build "/builds/$good" 820
+shoot build-failed "/builds/$bad" 960
+shoot build-phone "/builds/$good" 900 360
+shoot log "/builds/$keys/stages/keys/attempts/1" 760
+shoot loadtest "/builds/$newest/stages/loadtest/attempts/1/loadtest" 2300
+shoot models /models 620
+shoot model /models/player-stats 1500
+shoot version /models/player-stats/versions/4 1300
+shoot compare '/models/player-stats/compare?a=2&b=4' 1150
+shoot promote /models/player-stats/versions/5/promote 520
+shoot queue /queue 620
+shoot deliveries /deliveries 620
+shoot settings /settings 1000
+shoot audit /audit 620
+shoot search '/search?q=forest' 520
