@@ -43,10 +43,12 @@ build() {
 shoot() { # name, path, height, width
   local name=$1 path=$2 height=$3 width=${4:-1280} scheme
   for scheme in light dark; do
-    # Blink counts them so: 0 is dark, 1 is light.
+    # As Blink counts them.
+    local number=1
+    [ "$scheme" = light ] || number=0
     chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
       --disable-component-update --disable-sync --hide-scrollbars --user-data-dir="$work/chromium-$scheme" \
-      --blink-settings=preferredColorScheme=$([ "$scheme" = dark ] && echo 0 || echo 1) \
+      --blink-settings=preferredColorScheme="$number" \
       --window-size="$width,$height" --timeout=4000 --screenshot="$images/$name-$scheme.png" "$base$path" >/dev/null 2>&1
     [ -s "$images/$name-$scheme.png" ] || { echo "no picture of $path" >&2; exit 1; }
     ! command -v pngquant >/dev/null || pngquant --force --skip-if-larger --quality 70-95 --output "$images/$name-$scheme.png" \
@@ -56,7 +58,7 @@ shoot() { # name, path, height, width
 }
 
 good=$(build player-stats 'A forest of 60 trees')
-bad=$(build player-stats 'Answer `score`')
+bad=$(build player-stats 'in place of')
 keys=$(build feature-service 'Features by player')
 newest=$(build player-stats 'Load it for longer')
 readonly good bad keys newest

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod browser_axe;
 mod browser_driver;
 mod browser_pages;
 #[expect(dead_code, reason = "the other test binary uses the rest")]

@@ -130,6 +130,12 @@ impl Browser {
         answer.unwrap_or_else(|error| panic!("{script}: {error}")).json().clone()
     }
 
+    /// What a script in the page hands over in the end.
+    pub async fn ask_later(&self, script: &str) -> Value {
+        let answer = self.driver.execute_async(script, Vec::new()).await;
+        answer.unwrap_or_else(|error| panic!("{script}: {error}")).json().clone()
+    }
+
     /// Waits until a script in the page returns true.
     pub async fn until(&self, what: &str, script: &str) {
         for _ in 0..300 {

@@ -115,7 +115,12 @@ fn gates(out: &mut String, thresholds: &[ThresholdOutcome]) {
 /// This test and an earlier one in numbers.
 fn beside(out: &mut String, report: &LoadReport, earlier: Earlier<'_>) {
     let name = escape(earlier.name);
-    put(out, format_args!("<h2>Beside {name}</h2><div class=\"scroll\"><table><thead><tr><th>all requests</th>"));
+    put(
+        out,
+        format_args!(
+            "<h2>Beside {name}</h2><div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"Table; it can be scrolled\"><table><thead><tr><th>all requests</th>"
+        ),
+    );
     put(out, format_args!("<th>this test</th><th>{name}</th><th>change</th></tr></thead><tbody>"));
     let (this, that) = (&report.total, &earlier.report.total);
     let mut row = |what: &str, of: &dyn Fn(&RequestReport) -> Option<f64>, show: &dyn Fn(f64) -> String| {
@@ -144,7 +149,7 @@ fn beside(out: &mut String, report: &LoadReport, earlier: Earlier<'_>) {
 
 fn requests(out: &mut String, report: &LoadReport) {
     out.push_str(
-        "<h2>Requests</h2><div class=\"scroll\"><table><thead><tr><th>request</th><th>sent</th><th>failed</th>",
+        "<h2>Requests</h2><div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"Table; it can be scrolled\"><table><thead><tr><th>request</th><th>sent</th><th>failed</th>",
     );
     let dropped = report.total.dropped > 0;
     if dropped {
@@ -181,7 +186,7 @@ fn errors(out: &mut String, errors: &[ErrorGroup]) {
     if errors.is_empty() {
         return;
     }
-    out.push_str("<h2>Failures</h2><div class=\"scroll\"><table><thead><tr><th>count</th><th>request</th><th>kind</th><th>message</th></tr></thead><tbody>");
+    out.push_str("<h2>Failures</h2><div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"Table; it can be scrolled\"><table><thead><tr><th>count</th><th>request</th><th>kind</th><th>message</th></tr></thead><tbody>");
     for group in errors {
         put(out, format_args!("<tr><td>{}</td><td class=\"text\">{}</td>", group.count, escape(&group.name)));
         put(

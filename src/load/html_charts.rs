@@ -68,7 +68,7 @@ pub fn over_time(out: &mut String, series: &[Step], earlier: Option<Earlier<'_>>
     let frame = |label, unit| Frame { label, ticks: ticks.clone(), from, to, unit, shaded_to };
     let name = earlier.map(|earlier| (format!("good, {}", earlier.name), format!("p95, {}", earlier.name)));
     let within = |points: Points| points.into_iter().filter(|(at, _)| *at <= to).collect();
-    out.push_str("<h2>Over time</h2><figure><figcaption>Answers a second</figcaption>");
+    out.push_str("<h2>Over time</h2><figure tabindex=\"0\"><figcaption>Answers a second</figcaption>");
     let mut answers = vec![
         Line { name: "good", class: "a", points: rate(series, |step| step.good) },
         Line { name: "failed", class: "d", points: rate(series, |step| step.failed) },
@@ -90,7 +90,7 @@ pub fn over_time(out: &mut String, series: &[Step], earlier: Option<Earlier<'_>>
         latency.push(Line { name: p95, class: "f", points: within(worst(series, |step| step.p95_ms)) });
     }
     out.push_str(&lines(&frame("answers a second over time", "/s"), &answers));
-    out.push_str("</figure><figure><figcaption>Latency of good answers</figcaption>");
+    out.push_str("</figure><figure tabindex=\"0\"><figcaption>Latency of good answers</figcaption>");
     out.push_str(&lines(&frame("latency percentiles over time", "ms"), &latency));
     out.push_str("</figure>");
 }
@@ -100,7 +100,9 @@ pub fn distribution(out: &mut String, latency: &Latency, earlier: Option<Earlier
     if latency.buckets.is_empty() {
         return;
     }
-    out.push_str("<h2>Latency</h2><figure><figcaption>By percentile: the further right, the rarer</figcaption>");
+    out.push_str(
+        "<h2>Latency</h2><figure tabindex=\"0\"><figcaption>By percentile: the further right, the rarer</figcaption>",
+    );
     // From 0 % on, each nine is one step to the right.
     let rarest = |latency: &Latency| (latency.count as f64).log10().clamp(1.0, 6.0);
     let end = rarest(latency);
@@ -124,7 +126,7 @@ pub fn distribution(out: &mut String, latency: &Latency, earlier: Option<Earlier
         all.push(Line { name: earlier.name, class: "f", points: points(&earlier.report.total.latency) });
     }
     out.push_str(&lines(&frame, &all));
-    out.push_str("</figure><figure><figcaption>How many took how long (logarithmic scale)</figcaption>");
+    out.push_str("</figure><figure tabindex=\"0\"><figcaption>How many took how long (logarithmic scale)</figcaption>");
     out.push_str(&histogram(latency));
     out.push_str("</figure>");
 }

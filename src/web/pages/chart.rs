@@ -94,7 +94,7 @@ impl fmt::Display for Chart {
         let y = |value: f64| HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM);
         write!(
             f,
-            "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
+            "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"group\" aria-label=\"{}\">",
             escape(&self.label)
         )?;
         for line in 0..=((high - low) / step).round() as u32 {
