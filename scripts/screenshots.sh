@@ -74,8 +74,9 @@ shoot model /models/player-stats 1500
 shoot version /models/player-stats/versions/4 1300
 shoot compare '/models/player-stats/compare?a=2&b=4' 1150
 shoot promote /models/player-stats/versions/5/promote 520
+shoot deployments /deployments 620
 shoot queue /queue 620
 shoot deliveries /deliveries 620
-shoot settings /settings 1000
+shoot settings /settings 1500
 shoot audit /audit 620
 shoot search '/search?q=forest' 520

@@ -68,10 +68,11 @@ fn axe_finds_nothing_serious_on_any_page() {
             "/models/player-stats/versions/2".to_owned(),
             "/models/player-stats/versions/3/promote".to_owned(),
             "/models/player-stats/compare?a=1&b=2".to_owned(),
+            "/deployments".to_owned(),
             "/queue".to_owned(),
             "/deliveries".to_owned(),
             "/deliveries/1".to_owned(),
-            "/settings".to_owned(),
+            "/settings?keys=all".to_owned(),
             "/audit".to_owned(),
             "/search?q=tree".to_owned(),
         ];

@@ -159,6 +159,7 @@ fn every_page_fits_and_stays_at_home() {
             "/builds/1/retry",
             "/builds/1/stages/bad",
             "/models",
+            "/deployments",
             "/queue",
             "/deliveries",
             "/settings",

@@ -77,6 +77,7 @@ fn every_page_is_there_and_harmless() {
         "/builds/1/stages/bad/attempts/1?q=%3Cscript%3E",
         "/builds/1/stages/bad/attempts/1/lines?from=0&limit=5",
         "/models",
+        "/deployments",
         "/queue",
         "/deliveries",
         "/deliveries/1",
@@ -312,6 +313,19 @@ fn models_the_queue_and_tokens() {
     assert!(page(&daemon, "/settings").body.contains("revoked"));
     assert_eq!(send("/settings/tokens", "name=Not+a+name&scope=read").status, 400);
     assert!(page(&daemon, "/audit").body.contains("token.revoke"));
+    secrets_by_forms(&daemon, send);
+    let settings = page(&daemon, "/settings").body;
+    assert!(settings.contains("projects.demo.poll") && !settings.contains("projects.demo.branches"), "{settings}");
+    assert!(page(&daemon, "/settings?keys=all").body.contains("projects.demo.branches"));
+    let serving = page(&daemon, "/deployments").body;
+    for shown in ["healthy", "version 1</a>", "href=\"/builds/1\"", &port.to_string()] {
+        assert!(serving.contains(shown), "{shown}: {serving}");
+    }
+    assert!(serving.contains("Its server tells no numbers"), "nobody has asked it: {serving}");
+    let json = [("content-type", "application/json")];
+    let asked = request(([127, 0, 0, 1], port).into(), "POST", "/predict", &json, br#"{"a": 70, "b": 2}"#).unwrap();
+    assert_eq!(asked.status, 200, "{}", asked.body);
+    assert!(page(&daemon, "/deployments").body.contains("<td class=\"num\">1</td>"));
     let found = head(&daemon, "GET", "/search?q=%231", "accept: text/html\r\n");
     assert!(found.contains("location: /builds/1"), "{found}");
     let commit = site.git(&["rev-parse", "--short=9", "HEAD"]);
@@ -321,6 +335,25 @@ fn models_the_queue_and_tokens() {
     }
     daemon.terminate();
     clear(&site.place);
+}
+
+/// A value goes in and is never seen again; removing is asked for once more.
+fn secrets_by_forms(daemon: &Served, send: impl Fn(&str, &str) -> Answer) {
+    assert_eq!(
+        send("/settings/secrets", "name=API_KEY&value=hush-hush&project=demo&stages=train%2C+promote").status,
+        303
+    );
+    let refused = send("/settings/secrets", "name=1BAD&value=hush-hush&project=");
+    assert!(refused.status == 400 && !refused.body.contains("hush"), "{}", refused.body);
+    let settings = page(daemon, "/settings").body;
+    assert!(settings.contains("<code>API_KEY</code>") && settings.contains("train, promote"), "{settings}");
+    assert!(!settings.contains("hush"), "a value is never shown");
+    let asked = page(daemon, "/settings/secrets/remove?name=API_KEY&project=demo").body;
+    assert!(asked.contains("Remove the secret API_KEY?"), "{asked}");
+    assert_eq!(page(daemon, "/settings/secrets/remove?name=OTHER&project=demo").status, 404);
+    assert_eq!(send("/settings/secrets/remove", "name=API_KEY&project=demo").status, 303);
+    assert!(!page(daemon, "/settings").body.contains("API_KEY"));
+    assert!(page(daemon, "/audit").body.contains("secret.remove"));
 }
 
 /// Where a token is needed, a person is sent to sign in and back, and a program is told.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 
+use super::describe::{Shown, in_force};
 use super::load::{LoadError, Loaded, load};
 use super::types::Config;
 use crate::pipeline::diagnostic::Colour;
@@ -29,6 +30,8 @@ pub struct ConfigState {
     pub problem: Option<LoadError>,
     /// Keys that were changed since the start and wait for a restart.
     pub restart_needed: Vec<&'static str>,
+    /// Every key as the newest good file has it, for people.
+    pub shown: Arc<Vec<Shown>>,
 }
 
 /// Keeps the configuration fresh; ends when dropped.
@@ -50,8 +53,9 @@ impl ConfigWatch {
     /// # Errors
     /// If the folder cannot be watched.
     pub fn start(loaded: Loaded, variables: BTreeMap<String, String>) -> Result<Self, notify::Error> {
+        let shown = Arc::new(in_force(&loaded.values));
         let start = Arc::new(loaded.config);
-        let first = ConfigState { current: Arc::clone(&start), problem: None, restart_needed: Vec::new() };
+        let first = ConfigState { current: Arc::clone(&start), problem: None, restart_needed: Vec::new(), shown };
         let (sender, state) = watch::channel(first);
         let Some(file) = loaded.file else {
             return Ok(Self { state, task: tokio::spawn(std::future::pending()) });
@@ -137,7 +141,7 @@ impl Follow {
         let (file, variables) = (self.file.clone(), self.variables.clone());
         let Ok(loaded) = tokio::task::spawn_blocking(move || load(Some(&file), &variables)).await else { return };
         let before = self.sender.borrow().clone();
-        let after = next(&self.start, &before, loaded.map(|loaded| loaded.config));
+        let after = next(&self.start, &before, loaded.map(|loaded| (loaded.config, in_force(&loaded.values))));
         if after == before {
             return;
         }
@@ -156,14 +160,14 @@ impl Follow {
 }
 
 /// The state after a look at the file.
-fn next(start: &Config, before: &ConfigState, loaded: Result<Config, LoadError>) -> ConfigState {
+fn next(start: &Config, before: &ConfigState, loaded: Result<(Config, Vec<Shown>), LoadError>) -> ConfigState {
     match loaded {
         Err(problem) => ConfigState { problem: Some(problem), ..before.clone() },
-        Ok(mut config) => {
+        Ok((mut config, shown)) => {
             let restart_needed = hold_back(start, &mut config);
             // The same pointer for the same content: receivers can compare cheaply.
             let current = if *before.current == config { Arc::clone(&before.current) } else { Arc::new(config) };
-            ConfigState { current, problem: None, restart_needed }
+            ConfigState { current, problem: None, restart_needed, shown: Arc::new(shown) }
         }
     }
 }

@@ -125,6 +125,7 @@ impl Daemon {
         tasks.spawn(reload.run(watched.subscribe(), stop.clone()));
 
         let app = App {
+            config: watched.subscribe(),
             traces: traces::start(&engine, &notices, &mut tasks, &stop).await?,
             engine: Arc::clone(&engine),
             queue: handle,
@@ -139,12 +140,7 @@ impl Daemon {
         let numbers = app.clone();
         let mut routes = web::router(app);
         match metrics {
-            Some(own) => {
-                // A scrape that is cut is asked for again.
-                let limits =
-                    listen::Limits { connections: METRICS_CONNECTIONS, head: HEAD_TIMEOUT, last: Duration::ZERO };
-                tasks.spawn(listen::serve(own, None, web::metrics::alone(numbers), limits, stop.clone()));
-            }
+            Some(own) => drop(tasks.spawn(own_metrics(own, numbers, stop.clone()))),
             None if config.metrics.enabled => routes = routes.merge(web::metrics::route(numbers)),
             None => {}
         }
@@ -167,6 +163,12 @@ impl Daemon {
         // What is not packed now is packed after the next start.
         let _ = tokio::time::timeout(LAST_PACKING, self.engine.packer.done()).await;
     }
+}
+
+/// `/metrics` on an address of its own. A scrape that is cut is asked for again.
+async fn own_metrics(listener: TcpListener, numbers: App, stop: CancellationToken) {
+    let limits = listen::Limits { connections: METRICS_CONNECTIONS, head: HEAD_TIMEOUT, last: Duration::ZERO };
+    listen::serve(listener, None, web::metrics::alone(numbers), limits, stop).await;
 }
 
 /// What clients may do: many followers of logs and events, all of whom ask quickly.

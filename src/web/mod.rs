@@ -17,8 +17,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::watch::ConfigState;
 use crate::daemon::projects::Projects;
 use crate::daemon::queue::QueueHandle;
 use crate::daemon::secrets::Sealed;
@@ -47,6 +49,8 @@ pub struct App {
     pub sessions: Arc<Sessions>,
     /// Where people and other programs reach this daemon.
     pub public_url: Arc<str>,
+    /// The newest configuration.
+    pub config: watch::Receiver<ConfigState>,
     /// Where requests are told as traces.
     pub traces: Traces,
     /// Sets and removes secrets.

@@ -15,6 +15,7 @@ mod coded;
 mod confirm;
 mod csv;
 mod deliveries;
+mod deployments;
 mod errors;
 mod form;
 mod home;
@@ -55,6 +56,7 @@ pub fn router() -> Router<App> {
         .merge(project::router())
         .merge(queue::router())
         .merge(deliveries::router())
+        .merge(deployments::router())
         .merge(settings::router())
         .route("/search", get(search::show))
 }

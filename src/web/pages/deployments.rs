@@ -1,0 +1,190 @@
+//! What serves where: how healthy it is, since when, from which build, and how much it is asked.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::get;
+use futures_util::future::join_all;
+
+use super::coded::Coded;
+use super::mark::Mark;
+use super::moment::Moment;
+use super::shell::{Section, Shell};
+use super::visitor::Visitor;
+use crate::deploy::Health;
+use crate::engine::deployments::deployer;
+use crate::engine::now;
+use crate::store::access::Scope;
+use crate::store::deployments::{self, DeploymentRow, DeploymentStatus};
+use crate::store::models;
+use crate::web::App;
+use crate::web::problem::Answer;
+use crate::words;
+
+/// Servers that are looked at for a page.
+const LOOKED_AT: usize = 50;
+/// Deployments of the past that are shown.
+const PAST: usize = 30;
+/// For how long a server is looked at.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The numbers that a server tells of itself, in bytes.
+const LONGEST: usize = 512 << 10;
+
+/// The routes.
+pub fn router() -> Router<App> {
+    Router::new().route("/deployments", get(show))
+}
+
+#[derive(Template)]
+#[template(path = "deployments.html")]
+struct DeploymentsPage {
+    shell: Shell,
+    open: Vec<Row>,
+    past: Vec<Row>,
+}
+
+struct Row {
+    mark: Mark,
+    model: String,
+    version: u64,
+    build: Option<u64>,
+    port: u16,
+    runner: String,
+    since: Moment,
+    detail: String,
+    requests: Option<String>,
+}
+
+/// A deployment with the build that trained its version, if the visitor may know of it.
+type Known = (DeploymentRow, Option<u64>);
+
+async fn show(visitor: Visitor, State(app): State<App>) -> Answer<Response> {
+    visitor.caller.may(Scope::Read)?;
+    let read = app.engine.store.read(|db| {
+        let open: Vec<DeploymentRow> = deployments::open(db)?;
+        let past = deployments::list(db, PAST + open.len())?;
+        let mut rows = Vec::new();
+        for row in open.into_iter().chain(past.into_iter().filter(|row| !is_open(row)).take(PAST)) {
+            // A version that retention has removed is nobody's.
+            let version = models::version(db, &row.model, row.version).ok();
+            rows.push((row, version.map(|version| (version.lineage.project, version.build.0))));
+        }
+        Ok(rows)
+    });
+    let seen = |(row, of): (DeploymentRow, Option<(String, u64)>)| match of {
+        Some((project, build)) => visitor.caller.sees(&project).then_some((row, Some(build))),
+        None => visitor.caller.projects().is_none().then_some((row, None)),
+    };
+    let (open, past): (Vec<Known>, Vec<Known>) =
+        read.await?.into_iter().filter_map(seen).partition(|(row, _)| is_open(row));
+    let looks = open.iter().take(LOOKED_AT).map(|(row, _)| look(&app, row));
+    let looks = join_all(looks).await;
+    let mut looks = looks.into_iter();
+    let open = open.into_iter().map(|known| row(known, looks.next().unwrap_or_default())).collect();
+    let past = past.into_iter().map(|known| row(known, Looked::default())).collect();
+    // Whether a server answers is no event.
+    let shell = Shell::new(&visitor, Section::Models, "Deployments").live("/api/v1/events").every(5);
+    super::page(&DeploymentsPage { shell, open, past })
+}
+
+fn is_open(row: &DeploymentRow) -> bool {
+    matches!(row.status, DeploymentStatus::Starting | DeploymentStatus::Live)
+}
+
+/// What a look at a server found.
+#[derive(Debug, Default)]
+struct Looked {
+    health: Option<Health>,
+    requests: Option<f64>,
+}
+
+async fn look(app: &App, row: &DeploymentRow) -> Looked {
+    if row.status != DeploymentStatus::Live {
+        return Looked::default();
+    }
+    let looker = deployer(&app.engine, std::collections::BTreeMap::new());
+    let (health, requests) = tokio::join!(
+        tokio::time::timeout(PATIENCE, looker.health(row)),
+        tokio::time::timeout(PATIENCE, requests(row.port))
+    );
+    let late = || Health::NotAnswering(format!("it did not answer in {} s", PATIENCE.as_secs()));
+    Looked { health: Some(health.unwrap_or_else(|_| late())), requests: requests.ok().flatten() }
+}
+
+/// The requests that a server has counted, if it tells numbers for Prometheus, as ours does.
+async fn requests(port: u16) -> Option<f64> {
+    let mut answer = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.ok()?;
+    if !answer.status().is_success() {
+        return None;
+    }
+    let mut text = Vec::new();
+    while let Some(part) = answer.chunk().await.ok()? {
+        if text.len() + part.len() > LONGEST {
+            return None;
+        }
+        text.extend_from_slice(&part);
+    }
+    counted(&String::from_utf8_lossy(&text))
+}
+
+/// The sum of the counters named `..._requests_total` in Prometheus' text format.
+fn counted(text: &str) -> Option<f64> {
+    let value = |line: &str| {
+        let (sample, rest) = match line.split_once('}') {
+            Some((head, rest)) => (head.split_once('{')?.0, rest),
+            None => line.split_once(' ')?,
+        };
+        sample.ends_with("requests_total").then(|| rest.split_whitespace().next()?.parse::<f64>().ok()).flatten()
+    };
+    text.lines().filter(|line| !line.starts_with('#')).filter_map(value).reduce(|sum, one| sum + one)
+}
+
+fn row((row, build): Known, looked: Looked) -> Row {
+    let (mark, detail) = standing(&row, looked.health);
+    Row {
+        mark,
+        detail,
+        model: row.model,
+        version: row.version,
+        build,
+        port: row.port,
+        runner: row.runner,
+        since: Moment::of(row.since, now()),
+        requests: looked.requests.map(words::number),
+    }
+}
+
+/// How it stands in a word, and more.
+fn standing(row: &DeploymentRow, health: Option<Health>) -> (Mark, String) {
+    let mark = |shape, word| Mark { shape, word };
+    let detail = row.detail.clone();
+    match (row.status, health) {
+        (DeploymentStatus::Live, Some(Health::Healthy)) => (mark("passed", "healthy"), detail),
+        (DeploymentStatus::Live, Some(Health::NotAnswering(why))) => (mark("held", "not answering"), why),
+        (DeploymentStatus::Live, Some(Health::Gone(why))) => (mark("failed", "gone"), why),
+        (DeploymentStatus::Live, Some(Health::WrongOwner(why))) => (mark("failed", "wrong owner"), why),
+        (DeploymentStatus::Live, Some(Health::Unknown(why))) => (mark("held", "not known"), why),
+        (DeploymentStatus::Live, None) => (mark("passed", "live"), detail),
+        (DeploymentStatus::Starting, _) => (mark("running", "starting"), detail),
+        (DeploymentStatus::Stopped, _) => (mark("cancelled", "stopped"), detail),
+        (DeploymentStatus::Failed, _) => (mark("failed", "failed"), detail),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_the_sum_of_their_counters() {
+        let text = "# HELP model_requests_total Requests.\n# TYPE model_requests_total counter\n\
+                    model_requests_total{status=\"200\"} 40\nmodel_requests_total{status=\"422\"} 2 1700000000\n\
+                    model_rows_total 900\nhttp_requests_total 8\n";
+        assert_eq!(counted(text), Some(50.0));
+        assert_eq!(counted("up 1\n"), None);
+        assert_eq!(counted("requests_total{x=\"a b}\n"), None);
+    }
+}
