@@ -58,7 +58,12 @@ fn kill_until_done(place: &Place, random: &mut SmallRng, longest: Duration, kill
                     resume = false;
                     continue;
                 }
-                other => panic!("ended with {other:?}"),
+                other => {
+                    let newest =
+                        place.json(&["builds", "--json", "--limit", "1"])[0]["id"].as_u64().unwrap_or_default();
+                    let shown = place.run(&["show", &newest.to_string()]);
+                    panic!("ended with {other:?} (resumed: {resume}): {}{}", shown.out, shown.err)
+                }
             }
         }
         child.kill().unwrap();

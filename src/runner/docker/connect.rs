@@ -306,7 +306,16 @@ async fn remote(host: &str) -> Result<Reach, RunnerError> {
 async fn bridge_gateway(docker: &Docker) -> Option<IpAddr> {
     let bridge = docker.inspect_network("bridge", None).await.ok()?;
     let configs = bridge.ipam?.config?;
-    configs.iter().filter_map(|config| config.gateway.as_deref()?.parse().ok()).find(IpAddr::is_ipv4)
+    let told = configs.iter().filter_map(|config| config.gateway.as_deref()?.parse().ok()).find(IpAddr::is_ipv4);
+    // An engine that was started for the first time tells its range alone, and has taken the first address of it.
+    told.or_else(|| configs.iter().find_map(|config| first_address(config.subnet.as_deref()?)))
+}
+
+/// The first address of an IPv4 range like `172.17.0.0/16`.
+fn first_address(range: &str) -> Option<IpAddr> {
+    let (network, _) = range.split_once('/')?;
+    let network: Ipv4Addr = network.parse().ok()?;
+    Some(IpAddr::V4(Ipv4Addr::from_bits(network.to_bits().checked_add(1)?)))
 }
 
 #[cfg(test)]
@@ -316,6 +325,14 @@ mod tests {
     fn told(newest: &str, least: &str) -> SystemVersion {
         let text = |text: &str| Some(text.to_owned());
         SystemVersion { api_version: text(newest), min_api_version: text(least), ..SystemVersion::default() }
+    }
+
+    #[test]
+    fn the_first_address_of_a_range() {
+        assert_eq!(first_address("172.17.0.0/16"), Some(IpAddr::from([172, 17, 0, 1])));
+        assert_eq!(first_address("fd00::/64"), None);
+        assert_eq!(first_address("255.255.255.255/32"), None);
+        assert_eq!(first_address("172.17.0.0"), None);
     }
 
     #[test]
