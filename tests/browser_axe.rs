@@ -35,11 +35,7 @@ fn demo() -> Site {
     let mut command: Command = place.command(&["demo", "--quick", "--folder", &folder.display().to_string()]);
     let made = ended(command.env_remove("ORCHESTRATOR_DATA_DIR").output().unwrap());
     assert_eq!(made.code, 0, "{}", made.err);
-    let config = std::fs::read_to_string(folder.join("orchestrator.toml")).unwrap();
-    let config = config.replace("127.0.0.1:8484", "127.0.0.1:0") + "\n[log]\nformat = \"json\"\n";
-    let site = Site { place };
-    std::fs::write(site.config(), config).unwrap();
-    site
+    Site::of_demo(place, &folder)
 }
 
 #[test]
@@ -91,10 +87,10 @@ fn axe_finds_nothing_serious_on_any_page() {
                 );
             }
         }
-        let shown: Vec<String> = found.iter().map(Value::to_string).collect();
-        assert!(found.is_empty(), "{} findings:\n{}", found.len(), shown.join("\n"));
         assert_eq!(daemon.terminate(), 0);
         let data = site.place.outside("demo/data").display().to_string();
         site.place.expect(0, &["--data-dir", &data, "deployments", "stop", "player-stats"]);
+        let shown: Vec<String> = found.iter().map(Value::to_string).collect();
+        assert!(found.is_empty(), "{} findings:\n{}", found.len(), shown.join("\n"));
     });
 }

@@ -106,6 +106,37 @@ fn a_server_is_told_what_to_promote() {
     clear(&site.place);
 }
 
+/// Servers have the secrets of the daemon's own store, whoever starts them.
+#[test]
+fn a_server_with_secrets_is_exchanged_by_hand() {
+    let port = free_port();
+    let pipeline = |algorithm: &str| {
+        promoting(algorithm, port).replace("serve: { linfa: train,", "serve: { linfa: train, secrets: [API_KEY],")
+    };
+    let site = Site::new(&pipeline("decision-tree"), "poll = \"off\"\n");
+    site.place.write("players.csv", &players());
+    site.commit("with data");
+    let daemon = site.serve();
+    eventually("without the secret it fails", || daemon.counts().get("failed") == Some(&1));
+    let json = [("content-type", "application/json")];
+    let path = "/api/v1/projects/demo/secrets/API_KEY";
+    let set = request(daemon.address(), "PUT", path, &json, br#"{"value":"hush"}"#).unwrap();
+    assert_eq!(set.status, 204, "{}", set.body);
+    let build = |passed: usize| {
+        assert_eq!(daemon.post("/api/v1/projects/demo/builds", &json!({})).status, 202);
+        eventually("a build has passed", || daemon.counts().get("passed") == Some(&passed));
+    };
+    build(1);
+    serves(&daemon, port, 1);
+    site.place.write("pipeline.yaml", &pipeline("naive-bayes"));
+    site.commit("another algorithm");
+    build(2);
+    assert_eq!(daemon.post("/api/v1/models/players/promote", &json!({ "version": 2 })).status, 202);
+    serves(&daemon, port, 2);
+    assert_eq!(daemon.terminate(), 0);
+    clear(&site.place);
+}
+
 /// One whose server cannot start does not stay champion, and the one before serves again.
 #[test]
 fn what_does_not_get_ready_is_taken_back() {
@@ -160,6 +191,11 @@ fn pages_ask_before_they_decide() {
     assert!(page(&daemon, "/models/players/rollback").body.contains("Roll players back to version 1?"));
     assert_eq!(send("/models/players/rollback", "champion=2").status, 303);
     serves(&daemon, port, 1);
+    // Whoever would promote it again reads that it was taken down.
+    let again = page(&daemon, "/models/players/versions/2/promote").body;
+    assert!(again.contains("The last decision about version 2 was “rolled-back”"), "{again}");
+    let version = page(&daemon, "/models/players/versions/2").body;
+    assert!(version.contains("back to version 1 from version 2"), "{version}");
     assert_eq!(send("/models/players/versions/2/reject", "reason=late").status, 303);
     assert!(page(&daemon, "/models/players/versions/2").body.contains("rejected"));
     assert_eq!(daemon.terminate(), 0);

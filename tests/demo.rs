@@ -24,11 +24,11 @@ fn a_demo_is_made_and_served() {
     let misled = place.expect(2, &["demo", "--folder", &name]);
     assert!(misled.err.contains("ORCHESTRATOR_DATA_DIR"), "{}", misled.err);
 
-    // As it stands, but on a port that is free, and with a log that this test reads.
-    let config = std::fs::read_to_string(folder.join("orchestrator.toml")).unwrap();
-    let config = config.replace("127.0.0.1:8484", "127.0.0.1:0") + "\n[log]\nformat = \"json\"\n";
-    let site = Site { place };
-    std::fs::write(site.config(), config).unwrap();
+    let file = folder.join("orchestrator.toml").display().to_string();
+    let checked = place.expect(0, &["config", "check", &file]);
+    assert!(!checked.err.contains("warning") && !checked.out.contains("warning"), "{}{}", checked.out, checked.err);
+
+    let site = Site::of_demo(place, &folder);
     let daemon = site.serve();
     let items = |path: &str| daemon.get(path)["items"].as_array().unwrap().clone();
     let builds = items("/api/v1/builds?limit=100");

@@ -75,6 +75,15 @@ impl Site {
         fs::rename(fresh, self.config()).unwrap();
     }
 
+    /// The demo of this folder as it stands, but on a port that is free, and with a log that tests read.
+    pub fn of_demo(place: Place, folder: &Path) -> Self {
+        let config = fs::read_to_string(folder.join("orchestrator.toml")).unwrap();
+        let config = config.replace("127.0.0.1:8484", "127.0.0.1:0") + "\n[log]\nformat = \"json\"\n";
+        let site = Self { place };
+        fs::write(site.config(), config).unwrap();
+        site
+    }
+
     pub fn config(&self) -> PathBuf {
         self.place.outside("orchestrator.toml")
     }

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::backup::BackupArgs;
+use super::champion::{PromoteArgs, RollbackArgs};
 use super::config::ConfigArgs;
 use super::deliveries::{DeliveriesArgs, TriggersArgs};
+use super::demo::DemoArgs;
 use super::events::EventsArgs;
 use super::loadtest::LoadtestArgs;
 use super::login::LoginArgs;
@@ -469,39 +471,6 @@ pub enum DeploymentsCommand {
         /// Only this model [default: all]
         model: Option<String>,
     },
-}
-
-/// `demo`
-#[derive(Debug, Args)]
-pub struct DemoArgs {
-    /// Where; it must be empty, or not be there
-    #[arg(long, value_name = "FOLDER", default_value = ".")]
-    pub folder: PathBuf,
-    /// Fewer builds, in half the time
-    #[arg(long)]
-    pub quick: bool,
-}
-
-/// `promote` and `reject`
-#[derive(Debug, Args)]
-pub struct PromoteArgs {
-    /// The model
-    pub model: String,
-    /// The version
-    pub version: u64,
-    /// Why, for the history
-    #[arg(long, short, default_value = "")]
-    pub reason: String,
-}
-
-/// `rollback`
-#[derive(Debug, Args)]
-pub struct RollbackArgs {
-    /// The model
-    pub model: String,
-    /// Why, for the history
-    #[arg(long, short, default_value = "")]
-    pub reason: String,
 }
 
 fn age(text: &str) -> Result<std::time::Duration, String> {

@@ -2,16 +2,37 @@
 
 use std::path::Path;
 
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{PromoteArgs, RollbackArgs};
 use super::exit::{self, Usage};
 use super::place::{Place, post_once};
 use super::run::actor;
 use super::{data, models};
-use crate::engine::EngineError;
 use crate::engine::by_hand::{self, Asked, Refused, Wish};
 use crate::engine::deployments::FromEnvironment;
+
+/// `promote` and `reject`
+#[derive(Debug, Args)]
+pub struct PromoteArgs {
+    /// The model
+    pub model: String,
+    /// The version
+    pub version: u64,
+    /// Why, for the history
+    #[arg(long, short, default_value = "")]
+    pub reason: String,
+}
+
+/// `rollback`
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// The model
+    pub model: String,
+    /// Why, for the history
+    #[arg(long, short, default_value = "")]
+    pub reason: String,
+}
 
 /// Makes a version champion by hand.
 ///
@@ -70,7 +91,6 @@ async fn change_here(data: Option<&Path>, asked: &Asked) -> anyhow::Result<i32> 
     let decided = match by_hand::decide(&engine, asked).await {
         Ok(decided) => decided,
         Err(Refused::Impossible(why)) => return Err(Usage(why).into()),
-        Err(Refused::Engine(EngineError::Store(error))) => return Err(error.into()),
         Err(Refused::Engine(error)) => return Err(error.into()),
     };
     by_hand::make_true(&engine, &decided, &FromEnvironment).await?;

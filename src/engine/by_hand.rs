@@ -98,6 +98,8 @@ pub async fn right(
     let recovered = match of::deployer(engine, values).recover(model).await {
         Ok(recovered) => recovered,
         Err(DeployError::Store(error)) => return Err(error.into()),
+        // Whatever is decided could not be made true either.
+        Err(DeployError::Runner(error)) => return Err(error.into()),
         Err(error) => {
             vec![Recovered { model: model.to_owned(), version: 0, what: format!("cannot be taken up: {error}") }]
         }
@@ -178,8 +180,7 @@ fn possible(asked: &Asked, champion: Option<u64>, version: Option<u64>) -> Resul
         (Wish::Reject(rejected), Some(champion), _) if champion == rejected => Err(Refused::Impossible(format!(
             "version {rejected} of `{model}` is the champion: roll it back, or promote another one"
         ))),
-        (_, _, Some(version)) => Ok(version),
-        (Wish::Promote(version) | Wish::Reject(version), _, None) => Ok(version),
+        (_, _, Some(version)) | (Wish::Promote(version) | Wish::Reject(version), _, None) => Ok(version),
     }
 }
 

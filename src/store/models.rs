@@ -223,6 +223,18 @@ pub struct Promotion {
     pub at: Micros,
 }
 
+impl Promotion {
+    /// The version that it is about.
+    pub fn about(&self) -> u64 {
+        about(&self.verdict, self.candidate, self.champion)
+    }
+}
+
+/// The version that a decision is about: the candidate, but of a rollback the one that had to go for it.
+pub fn about(verdict: &str, candidate: u64, champion: Option<u64>) -> u64 {
+    champion.filter(|_| verdict == "rolled-back").unwrap_or(candidate)
+}
+
 /// Stores a decision; where the verdict is `promoted` or `rolled-back`, the candidate becomes champion. One transaction.
 ///
 /// # Errors
@@ -333,8 +345,9 @@ pub fn decision_of(db: &Connection, build: BuildId, node: &NodeKey) -> Result<Op
 pub fn before(db: &Connection, model: &str, champion: u64) -> Result<Option<u64>, StoreError> {
     let found = db
         .prepare_cached(
-            "SELECT champion FROM promotions WHERE model = ?1 AND candidate = ?2 AND verdict = 'promoted' \
-             ORDER BY id DESC LIMIT 1",
+            // The list of verdicts is that of the index of champions.
+            "SELECT champion FROM promotions WHERE model = ?1 AND candidate = ?2 \
+             AND verdict IN ('promoted', 'rolled-back') AND verdict = 'promoted' ORDER BY id DESC LIMIT 1",
         )?
         .query_row(params![model, champion], |row| row.get::<_, Option<u64>>(0))
         .optional()?;

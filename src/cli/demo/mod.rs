@@ -13,12 +13,14 @@ mod tables;
 mod teller;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use clap::Args;
 
-use super::args::DemoArgs;
 use super::exit::{self, Usage};
 use super::text;
 use crate::clock;
@@ -46,6 +48,17 @@ fn repository_id(at: usize) -> u64 {
     700_001 + at as u64
 }
 
+/// `demo`
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Where; it must be empty, or not be there
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    pub folder: PathBuf,
+    /// Fewer builds, in half the time
+    #[arg(long)]
+    pub quick: bool,
+}
+
 /// Makes it.
 ///
 /// # Errors
@@ -64,7 +77,7 @@ pub async fn run(data: Option<&Path>, args: &DemoArgs) -> anyhow::Result<i32> {
     live(oldest + 0.1);
     let repositories = repositories(&folder)?;
     let file = folder.join("orchestrator.toml");
-    std::fs::write(folder.join("webhook-secret"), teller::SECRET).context("cannot write the webhook secret")?;
+    secret(&folder.join("webhook-secret")).context("cannot write the webhook secret")?;
     std::fs::write(&file, configuration(&folder)).with_context(|| format!("cannot write `{}`", file.display()))?;
     // Nothing of this shell's environment: the demo is the same everywhere.
     let mut loaded = load::load(Some(&file), &BTreeMap::new())?;
@@ -73,7 +86,7 @@ pub async fn run(data: Option<&Path>, args: &DemoArgs) -> anyhow::Result<i32> {
     let daemon = Daemon::start(loaded, Paths::new(Some(&folder.join("data")))?).await?;
     let told = tell(&daemon, &repositories, &scenes).await;
     daemon.stop().await;
-    told?;
+    told.with_context(|| format!("the demo is not whole; remove `{}` before you make another", folder.display()))?;
     finish(&folder, port);
     Ok(exit::PASSED)
 }
@@ -90,6 +103,12 @@ async fn tell(
         text::remark(&format!("{:>2} of {}  {came}", at + 1, scenes.len()));
     }
     Ok(())
+}
+
+/// A file that nobody else may read.
+fn secret(file: &Path) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    file.write_all(teller::SECRET.as_bytes())
 }
 
 /// This process lives so many days ago.

@@ -53,6 +53,7 @@ impl<'a> Teller<'a> {
             Deed::Cancelled(commit) => {
                 let (id, _) = self.commit(commit)?;
                 let build = self.found(&id, |build| build["status"] == "running").await?;
+                // Something of it has been seen.
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 self.post(&["builds", &number(&build), "cancel"], json!({})).await?;
                 Ok(self.line(commit, &self.ended(&id, |_| true).await?))

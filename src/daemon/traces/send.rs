@@ -63,9 +63,11 @@ struct Http(reqwest::Client);
 #[async_trait]
 impl HttpClient for Http {
     async fn send_bytes(&self, request: axum::http::Request<Bytes>) -> Result<axum::http::Response<Bytes>, HttpError> {
-        let mut answer = self.0.execute(request.try_into()?).await?;
+        // An address may hold a password.
+        let quiet = reqwest::Error::without_url;
+        let mut answer = self.0.execute(request.try_into()?).await.map_err(quiet)?;
         let mut body = Vec::new();
-        while let Some(part) = answer.chunk().await? {
+        while let Some(part) = answer.chunk().await.map_err(quiet)? {
             if body.len() + part.len() > LONGEST_ANSWER {
                 return Err("the collector's answer is too long".into());
             }
@@ -84,6 +86,8 @@ pub struct Sender {
     exporter: OtlpExporter,
     /// Up to where builds were sent.
     place: u64,
+    /// Requests that are being sent: they stay until the collector has taken them.
+    waiting: Vec<SpanData>,
 }
 
 /// Why nothing is sent for now.
@@ -127,8 +131,8 @@ impl Sender {
         let (queue, requests) = mpsc::channel(WAITING);
         let dropped = Arc::new(AtomicU64::new(0));
         let told = Requests { queue, dropped: Arc::clone(&dropped) };
-        let notices = notices.subscribe();
-        Ok((Self { engine: Arc::clone(engine), notices, requests, dropped, exporter, place }, told))
+        let (notices, waiting) = (notices.subscribe(), Vec::new());
+        Ok((Self { engine: Arc::clone(engine), notices, requests, dropped, exporter, place, waiting }, told))
     }
 
     /// Works until `stop`, then sends what there is, for a moment.
@@ -166,19 +170,19 @@ impl Sender {
     /// Sends what there is; answers whether there may be more.
     async fn send(&mut self) -> Result<bool, Untold> {
         let more_builds = self.send_builds().await?;
-        let mut waiting = Vec::new();
-        while waiting.len() < BATCH
+        while self.waiting.len() < BATCH
             && let Ok(served) = self.requests.try_recv()
         {
-            waiting.push(spans::of_served(&served));
+            self.waiting.push(spans::of_served(&served));
         }
-        let more = waiting.len() == BATCH;
+        let more = self.waiting.len() == BATCH;
         let lost = self.dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
             tracing::warn!("{lost} requests came faster than the collector takes them, and have no trace");
         }
-        if !waiting.is_empty() {
-            self.export(waiting).await?;
+        if !self.waiting.is_empty() {
+            self.export(self.waiting.clone()).await?;
+            self.waiting.clear();
         }
         Ok(more_builds || more)
     }

@@ -53,7 +53,7 @@ async fn standing(visitor: &Visitor, app: &App, model: &str, version: Option<u64
             None => None,
         };
         let history = models::history(db, &model, DECISIONS)?;
-        let last = history.into_iter().find(|decision| Some(decision.candidate) == version);
+        let last = history.into_iter().find(|decision| Some(decision.about()) == version);
         Ok(Standing { champion, before, live: deployments::live(db, &model)?, last })
     });
     Ok(read.await?)

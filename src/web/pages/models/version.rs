@@ -66,7 +66,8 @@ pub async fn show(
     let page = Asked(Page { before: None, limit: Rows::try_from(DECISIONS).ok() });
     let Json(decisions) = api::promotions(caller, State(app), Named(model.clone()), page).await?;
     let now = now();
-    let about = decisions.items.into_iter().filter(|one| one.candidate == version);
+    let about =
+        decisions.items.into_iter().filter(|one| models::about(&one.verdict, one.candidate, one.champion) == version);
     let lineage = &row.lineage;
     let shown = |(name, value): (&String, &f64)| (name.clone(), words::number(*value));
     let params = serde_json::to_string_pretty(&lineage.params).unwrap_or_default();

@@ -6,6 +6,7 @@ use askama::Template;
 use serde_json::Value;
 
 use crate::ids::Micros;
+use crate::store::models;
 use crate::web::api::models::{DecisionView, DeploymentView, ModelView, VersionView};
 use crate::web::api::page::Listed;
 use crate::web::pages::chart::{Chart, Point, Scale};
@@ -194,11 +195,10 @@ impl ModelPage {
     }
 }
 
-/// The newest verdict about each version. A rollback is one about the version that had to go; the one that came back has what it
-/// had before.
+/// The newest verdict about each version.
 fn verdicts(decisions: &[DecisionView]) -> BTreeMap<u64, Mark> {
-    let about = |row: &DecisionView| if row.verdict == "rolled-back" { row.champion } else { Some(row.candidate) };
-    decisions.iter().rev().filter_map(|row| Some((about(row)?, Mark::verdict(&row.verdict)))).collect()
+    let about = |row: &DecisionView| models::about(&row.verdict, row.candidate, row.champion);
+    decisions.iter().rev().map(|row| (about(row), Mark::verdict(&row.verdict))).collect()
 }
 
 /// The metrics that decisions were about, the newest first.
