@@ -36,6 +36,8 @@ pub mod forge;
 
 pub mod metrics;
 
+pub mod plot;
+
 pub mod report;
 
 pub mod engine;

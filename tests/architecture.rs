@@ -55,6 +55,7 @@ const PURE: &[&str] = &[
     "trigger",
     "build",
     "judge",
+    "plot",
     "report",
     "runner/spec.rs",
     "logs/mask.rs",

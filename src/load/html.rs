@@ -6,8 +6,8 @@ use std::fmt::Write;
 
 use crate::load::html_charts::{Earlier, distribution, over_time};
 use crate::load::report::{ErrorGroup, LoadModel, LoadReport, Outcome, RequestReport, ThresholdOutcome, Tool};
-use crate::load::svg::short;
 use crate::load::verdict::{share, show_ms};
+use crate::plot::short;
 use crate::words::escape;
 
 /// The whole page.
@@ -246,7 +246,7 @@ th[scope=row],th:first-child,td.text{text-align:left}td.text{white-space:normal;
 figure{margin:12px 0}@media(max-width:640px){figure{overflow-x:auto}.chart{min-width:600px}}figcaption{color:var(--quiet)}.chart{width:100%;height:auto;display:block}
 svg text{fill:var(--quiet);font:11px system-ui,sans-serif}.grid{stroke:var(--line);fill:none}.shade{fill:var(--shade)}
 .line{fill:none;stroke-width:1.8;stroke-linejoin:round}.a{stroke:var(--a)}.b{stroke:var(--b);stroke-dasharray:7 3}
-.c{stroke:var(--c);stroke-dasharray:2 3}.d{stroke:var(--d)}.e{stroke:var(--e);stroke-dasharray:1 4}.dot{fill:var(--fg)}.bar{fill:var(--a)}
+.c{stroke:var(--c);stroke-dasharray:2 3}.d{stroke:var(--d)}.e{stroke:var(--e);stroke-dasharray:1 4}.dot{fill:currentColor}.reach{fill:transparent}.at:empty{display:none}.bar{fill:var(--a)}
 .legend{display:flex;flex-wrap:wrap;gap:4px 18px;color:var(--quiet);font-size:13px}.key{width:28px;height:8px;margin-right:6px}
 ";
 
@@ -339,8 +339,8 @@ mod tests {
         let earlier = Earlier { name: HOSTILE, report: &that };
         let (alone, both) = (fragment(&this, None), fragment(&this, Some(earlier)));
         assert!(!both.contains("<script") && both.contains("Beside &lt;/pre&gt;"));
-        // A line in each of three charts, with its key.
-        assert_eq!((alone.matches("line f").count(), both.matches("line f").count()), (0, 6));
+        // A line in two of three charts, since no p95 is known here, and a key in each.
+        assert_eq!((alone.matches("line f").count(), both.matches("line f").count()), (0, 5));
         assert!(both.contains("-100.0 %"), "{both}");
         that.model = LoadModel::Open { per_second: 3.0, max_in_flight: 4 };
         assert!(fragment(&this, Some(Earlier { name: "x", report: &that })).contains("loaded differently"));

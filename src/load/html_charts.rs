@@ -6,14 +6,17 @@ use crate::load::html::put;
 use crate::load::live::Live;
 use crate::load::report::{Latency, LoadReport, Step, quantile_name};
 use crate::load::schedule::Phase;
-use crate::load::svg::{Bar, Frame, Line, bars, lines, nice_step};
 use crate::load::verdict::{share, show_ms};
+use crate::plot::{Bar, Frame, Ink, Line, bars, lines, round_ticks, short};
 
 /// Bars of the histogram.
 const BARS: usize = 48;
 
 /// Most points of a line: more than can be told apart.
-const POINTS: usize = 720;
+const POINTS: usize = 360;
+
+/// Most marks of a scale of seconds.
+const TICKS: usize = 10;
 
 /// Points of the line of percentiles.
 const PERCENTILES: u32 = 200;
@@ -52,47 +55,61 @@ fn worst(series: &[Step], value: fn(&Step) -> Option<f64>) -> Points {
     thinned(series, |steps| steps.iter().filter_map(value).reduce(f64::max))
 }
 
+/// Without what came after the last whole second of load: as a rate, that would look like a dip.
+fn whole(series: &[Step]) -> &[Step] {
+    series.iter().rposition(|step| step.counted).map_or(series, |last| &series[..=last])
+}
+
 /// Rates and latencies by the second, warm-up included.
 pub fn over_time(out: &mut String, series: &[Step], earlier: Option<Earlier<'_>>) {
     let from = series.first().map_or(0.0, |step| step.at);
     let to = series.last().map_or(1.0, |step| step.at + step.seconds);
     let shaded_to = series.iter().find(|step| step.counted).map(|step| step.at);
-    let tick = nice_step((to - from) / 8.0).max(1.0);
-    // From a round number on: a part of a long test may begin anywhere.
-    let first = (from / tick).ceil() * tick;
-    let ticks: Vec<(f64, String)> = (0..64)
-        .map(|n| first + f64::from(n) * tick)
-        .take_while(|at| *at <= to)
-        .map(|at| (at, format!("{at} s")))
-        .collect();
+    let ticks: Vec<(f64, String)> =
+        round_ticks(from..to.max(from + 1.0), TICKS).into_iter().map(|at| (at, format!("{at} s"))).collect();
     let frame = |label, unit| Frame { label, ticks: ticks.clone(), from, to, unit, shaded_to };
     let name = earlier.map(|earlier| (format!("good, {}", earlier.name), format!("p95, {}", earlier.name)));
     let within = |points: Points| points.into_iter().filter(|(at, _)| *at <= to).collect();
-    out.push_str("<h2>Over time</h2><figure tabindex=\"0\"><figcaption>Answers a second</figcaption>");
+    out.push_str("<h2>Over time</h2><figure class=\"plot\" id=\"rates\" tabindex=\"0\"><figcaption>Answers a second</figcaption>");
     let mut answers = vec![
-        Line { name: "good", class: "a", points: rate(series, |step| step.good) },
-        Line { name: "failed", class: "d", points: rate(series, |step| step.failed) },
-        Line { name: "dropped", class: "c", points: rate(series, |step| step.dropped) },
+        Line { name: "good", ink: Ink::A, points: rate(whole(series), |step| step.good), show: per_second },
+        Line { name: "failed", ink: Ink::D, points: rate(series, |step| step.failed), show: per_second },
+        Line { name: "dropped", ink: Ink::C, points: rate(series, |step| step.dropped), show: per_second },
         Line {
             name: "users, or unanswered requests",
-            class: "e",
+            ink: Ink::E,
             points: worst(series, |step| Some(f64::from(step.users))),
+            show: short,
         },
     ];
     let mut latency = vec![
-        Line { name: "p50", class: "a", points: worst(series, |step| step.p50_ms) },
-        Line { name: "p95", class: "b", points: worst(series, |step| step.p95_ms) },
-        Line { name: "p99", class: "c", points: worst(series, |step| step.p99_ms) },
+        Line { name: "p50", ink: Ink::A, points: worst(series, |step| step.p50_ms), show: show_ms },
+        Line { name: "p95", ink: Ink::B, points: worst(series, |step| step.p95_ms), show: show_ms },
+        Line { name: "p99", ink: Ink::C, points: worst(series, |step| step.p99_ms), show: show_ms },
     ];
     if let Some((earlier, (good, p95))) = earlier.zip(name.as_ref()) {
         let series = &earlier.report.series;
-        answers.push(Line { name: good, class: "f", points: within(rate(series, |step| step.good)) });
-        latency.push(Line { name: p95, class: "f", points: within(worst(series, |step| step.p95_ms)) });
+        answers.push(Line {
+            name: good,
+            ink: Ink::F,
+            points: within(rate(whole(series), |step| step.good)),
+            show: per_second,
+        });
+        latency.push(Line { name: p95, ink: Ink::F, points: within(worst(series, |step| step.p95_ms)), show: show_ms });
     }
-    out.push_str(&lines(&frame("answers a second over time", "/s"), &answers));
-    out.push_str("</figure><figure tabindex=\"0\"><figcaption>Latency of good answers</figcaption>");
-    out.push_str(&lines(&frame("latency percentiles over time", "ms"), &latency));
+    out.push_str(&lines(&frame("answers a second over time", "/s"), &answers, second));
+    out.push_str("</figure><figure class=\"plot\" id=\"latencies\" tabindex=\"0\"><figcaption>Latency of good answers</figcaption>");
+    out.push_str(&lines(&frame("latency percentiles over time", "ms"), &latency, second));
     out.push_str("</figure>");
+}
+
+fn per_second(value: f64) -> String {
+    format!("{value:.1}/s")
+}
+
+/// When.
+fn second(at: f64) -> String {
+    format!("at {} s", at.round())
 }
 
 /// Latencies by percentile on a logarithmic scale, and a histogram.
@@ -101,7 +118,7 @@ pub fn distribution(out: &mut String, latency: &Latency, earlier: Option<Earlier
         return;
     }
     out.push_str(
-        "<h2>Latency</h2><figure tabindex=\"0\"><figcaption>By percentile: the further right, the rarer</figcaption>",
+        "<h2>Latency</h2><figure class=\"plot\" id=\"percentiles\" tabindex=\"0\"><figcaption>By percentile: the further right, the rarer</figcaption>",
     );
     // From 0 % on, each nine is one step to the right.
     let rarest = |latency: &Latency| (latency.count as f64).log10().clamp(1.0, 6.0);
@@ -121,14 +138,25 @@ pub fn distribution(out: &mut String, latency: &Latency, earlier: Option<Earlier
         unit: "ms",
         shaded_to: None,
     };
-    let mut all = vec![Line { name: "all good answers", class: "a", points: points(latency) }];
+    let mut all = vec![Line { name: "all good answers", ink: Ink::A, points: points(latency), show: show_ms }];
     if let Some(earlier) = earlier.filter(|earlier| !earlier.report.total.latency.buckets.is_empty()) {
-        all.push(Line { name: earlier.name, class: "f", points: points(&earlier.report.total.latency) });
+        all.push(Line {
+            name: earlier.name,
+            ink: Ink::F,
+            points: points(&earlier.report.total.latency),
+            show: show_ms,
+        });
     }
-    out.push_str(&lines(&frame, &all));
-    out.push_str("</figure><figure tabindex=\"0\"><figcaption>How many took how long (logarithmic scale)</figcaption>");
+    out.push_str(&lines(&frame, &all, percentile));
+    out.push_str("</figure><figure class=\"plot\" id=\"histogram\" tabindex=\"0\"><figcaption>How many took how long (logarithmic scale)</figcaption>");
     out.push_str(&histogram(latency));
     out.push_str("</figure>");
+}
+
+/// The percentile at a place, with a digit more than it has nines.
+fn percentile(at: f64) -> String {
+    let digits = 10f64.powf(at.floor() + 2.0);
+    quantile_name(((1.0 - 10f64.powf(-at)) * digits).floor() / digits)
 }
 
 /// A test under way: how far it is, its numbers so far, and its seconds.

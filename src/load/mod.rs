@@ -29,7 +29,6 @@ pub mod probe;
 pub mod report;
 pub mod response;
 pub mod schedule;
-mod svg;
 pub mod target;
 pub mod threshold;
 pub mod tool;

@@ -28,17 +28,19 @@ static STYLE: LazyLock<Asset> = LazyLock::new(|| {
         include_str!("../../../web/static/build.css"),
         include_str!("../../../web/static/project.css"),
         include_str!("../../../web/static/log.css"),
+        include_str!("../../../web/static/chart.css"),
         include_str!("../../../web/static/load.css"),
         include_str!("../../../web/static/model.css"),
     ];
     Asset::new("app", "css", "text/css; charset=utf-8", parts.concat().into_bytes())
 });
 
-/// Times, keys and live parts.
+/// Times, keys, charts and live parts.
 static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
     let parts = [
         include_str!("../../../web/static/times.js"),
         include_str!("../../../web/static/keys.js"),
+        include_str!("../../../web/static/chart.js"),
         include_str!("../../../web/static/live.js"),
     ];
     Asset::new("app", "js", "text/javascript; charset=utf-8", modules(&parts))

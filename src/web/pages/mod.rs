@@ -10,7 +10,6 @@
 mod ansi;
 pub mod assets;
 mod build;
-mod chart;
 mod coded;
 mod confirm;
 mod csv;

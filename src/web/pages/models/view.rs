@@ -6,10 +6,10 @@ use askama::Template;
 use serde_json::Value;
 
 use crate::ids::Micros;
+use crate::plot::{Point, Row, Scale};
 use crate::store::models;
 use crate::web::api::models::{DecisionView, DeploymentView, ModelView, VersionView};
 use crate::web::api::page::Listed;
-use crate::web::pages::chart::{Chart, Point, Scale};
 use crate::web::pages::coded::Coded;
 use crate::web::pages::line::short;
 use crate::web::pages::mark::Mark;
@@ -74,7 +74,7 @@ pub struct ModelPage {
     champion: Option<u64>,
     metrics: Vec<String>,
     metric: String,
-    chart: Option<Chart>,
+    chart: Option<Row>,
     columns: Vec<String>,
     versions: Vec<Version>,
     older: Option<u64>,
@@ -222,7 +222,7 @@ fn metrics(versions: &[VersionView], judged: &[String]) -> Vec<String> {
 }
 
 /// A metric over the versions, the oldest first; the line joins those that became champion.
-fn chart(model: &str, metric: &str, versions: &[VersionView], verdicts: &BTreeMap<u64, Mark>) -> Option<Chart> {
+fn chart(model: &str, metric: &str, versions: &[VersionView], verdicts: &BTreeMap<u64, Mark>) -> Option<Row> {
     let known: Vec<(&VersionView, f64)> =
         versions.iter().rev().filter_map(|row| Some((row, *row.metrics.get(metric)?))).collect();
     let (first, last) = (known.first()?, known.last()?);
@@ -239,7 +239,7 @@ fn chart(model: &str, metric: &str, versions: &[VersionView], verdicts: &BTreeMa
             link: format!("/models/{model}#v{}", row.version),
         }
     };
-    Some(Chart {
+    Some(Row {
         label: format!(
             "{metric} of versions {} to {}, the newest {}; the table below has the numbers",
             first.0.version,

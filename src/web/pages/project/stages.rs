@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::ids::BuildId;
+use crate::plot::{Point, Row, Scale};
 use crate::store::glance::Tried;
-use crate::web::pages::chart::{Chart, Point, Scale};
 use crate::words;
 
 /// A stage over the last builds.
@@ -63,7 +63,7 @@ pub fn lately(builds: &[OfBuild]) -> Vec<StageLately> {
 }
 
 /// How long a stage took in these builds, the oldest first.
-pub fn durations(builds: &[OfBuild], node: &str) -> Option<Chart> {
+pub fn durations(builds: &[OfBuild], node: &str) -> Option<Row> {
     let mut all: Vec<(BuildId, &Tried, Duration)> = of_stage(builds, node)
         .filter_map(|(id, tries)| tries.last().and_then(|one| Some((id, *one, took(one)?))))
         .collect();
@@ -83,7 +83,7 @@ pub fn durations(builds: &[OfBuild], node: &str) -> Option<Chart> {
             link: format!("/builds/{}/stages/{node}", id.0),
         }
     };
-    Some(Chart {
+    Some(Row {
         label: format!("Durations of {node} in {} builds, the newest {}", all.len(), words::duration(last.2)),
         points: all.iter().map(point).collect(),
         scale: Scale::FromZero,

@@ -11,9 +11,9 @@ use crate::config::types::Poll;
 use crate::daemon::projects::Project;
 use crate::ids::{BuildId, Micros};
 use crate::pipeline::types::{Param, ParamKind};
+use crate::plot::{Point, Row, Scale};
 use crate::store::glance::{Found, Glance, LOOKED_AT, Wanted};
 use crate::store::triggers::{Decided, TriggerRow};
-use crate::web::pages::chart::{Chart, Point, Scale};
 use crate::web::pages::coded::Coded;
 use crate::web::pages::line::Line;
 use crate::web::pages::mark::Mark;
@@ -68,7 +68,7 @@ pub struct ProjectPage {
     is_first: bool,
     older: Option<String>,
     looked_at: Option<usize>,
-    chart: Option<Chart>,
+    chart: Option<Row>,
     /// The stage that the chart is of; of whole builds if empty.
     charted: String,
     stages: Vec<StageLately>,
@@ -214,7 +214,7 @@ fn older(wanted: &Wanted, before: BuildId) -> String {
 }
 
 /// How long the newest builds took, the oldest first.
-fn chart(newest: &[Glance]) -> Option<Chart> {
+fn chart(newest: &[Glance]) -> Option<Row> {
     let took = |row: &Glance| Some(row.ended_at?.since(row.started_at?).as_secs_f64());
     let ended: Vec<(&Glance, f64)> = newest.iter().rev().filter_map(|row| Some((row, took(row)?))).collect();
     let (first, last) = (ended.first()?, ended.last()?);
@@ -232,7 +232,7 @@ fn chart(newest: &[Glance]) -> Option<Chart> {
             link: format!("/builds/{}", row.id.0),
         }
     };
-    Some(Chart {
+    Some(Row {
         label: format!(
             "Durations of the last {} builds, the newest {}; a list with all of them is on this page",
             ended.len(),
