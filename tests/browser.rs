@@ -5,6 +5,7 @@
 
 mod browser_axe;
 mod browser_driver;
+mod browser_logs;
 mod browser_pages;
 #[expect(dead_code, reason = "the other test binary uses the rest")]
 mod harness;

@@ -183,6 +183,14 @@ impl Browser {
         self.driver.cdp().send_raw(command, parameters).await.unwrap();
     }
 
+    /// Nodes of documents, and bytes that scripts hold, after what is not used any more was thrown away.
+    pub async fn weight(&self) -> (u64, u64) {
+        self.tell("HeapProfiler.collectGarbage", json!({})).await;
+        let counted = self.driver.cdp().send_raw("Memory.getDOMCounters", json!({})).await.unwrap();
+        let heap = self.driver.cdp().send_raw("Runtime.getHeapUsage", json!({})).await.unwrap();
+        (counted["nodes"].as_u64().unwrap(), heap["usedSize"].as_f64().unwrap() as u64)
+    }
+
     /// The size of the window, in pixels.
     pub async fn resize(&self, width: u32, height: u32) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });

@@ -46,10 +46,16 @@ static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new("app", "js", "text/javascript; charset=utf-8", modules(&parts))
 });
 
-/// What shows logs.
+/// What shows logs: one module in several files, each of which uses those before it.
 static LOG_SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
-    let bytes = include_bytes!("../../../web/static/log.js").to_vec();
-    Asset::new("log", "js", "text/javascript; charset=utf-8", bytes)
+    let parts = [
+        include_str!("../../../web/static/log-lines.js"),
+        include_str!("../../../web/static/log-whole.js"),
+        include_str!("../../../web/static/log-rows.js"),
+        include_str!("../../../web/static/log-window.js"),
+        include_str!("../../../web/static/log.js"),
+    ];
+    Asset::new("log", "js", "text/javascript; charset=utf-8", parts.concat().into_bytes())
 });
 
 /// The picture of the browser's tab.

@@ -1,8 +1,10 @@
 //! Reads the part of a log that a page shows, on a thread where it may block.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use super::{HITS, WHOLE, WINDOW};
+use crate::ids::Micros;
 use crate::logs::{Line, LogError, LogReader, Search};
 use crate::store::attempts::StepRow;
 use crate::web::problem::{Answer, Problem};
@@ -30,10 +32,14 @@ pub struct Read {
     pub total: u64,
     /// The lines are hits of a search, and there are more.
     pub more_hits: bool,
+    /// Of a long log: where the lines of each step lie, from the first to before the last; a step may have none.
+    pub steps: Vec<Range<u64>>,
 }
 
 /// Characters of a line that a page shows; the raw log has them all.
 pub const LONGEST: usize = 4000;
+/// Steps that a long log is folded by; of more, only the log is shown.
+const STEPS: usize = 40;
 /// Text that is read at once.
 const AT_ONCE: usize = 2 * 1024 * 1024;
 
@@ -52,7 +58,12 @@ fn read(log: &mut LogReader, part: Part, steps: &[StepRow]) -> Result<Read, LogE
     let (from, count) = match part {
         Part::Search(text) => {
             let Search { hits, more } = log.search(&text, HITS, 0)?;
-            return Ok(Read { lines: hits.into_iter().map(|hit| hit.line).collect(), total, more_hits: more });
+            return Ok(Read {
+                lines: hits.into_iter().map(|hit| hit.line).collect(),
+                total,
+                more_hits: more,
+                ..Read::default()
+            });
         }
         Part::Lines(from, count) => (from, count),
         Part::Usual | Part::Window(_) | Part::Step(_) if total <= WHOLE => (0, WHOLE),
@@ -70,7 +81,8 @@ fn read(log: &mut LogReader, part: Part, steps: &[StepRow]) -> Result<Read, LogE
         next = last.number + 1;
         lines.extend(some.into_iter().map(cut));
     }
-    Ok(Read { lines, total, more_hits: false })
+    let steps = if total > WHOLE && steps.len() <= STEPS { places(log, total, steps)? } else { Vec::new() };
+    Ok(Read { lines, total, more_hits: false, steps })
 }
 
 fn cut(mut line: Line) -> Line {
@@ -82,16 +94,37 @@ fn cut(mut line: Line) -> Line {
     line
 }
 
-/// The first line of a step, found by the time when it began: lines are in the order in which they were written.
+/// Where the lines of each step lie.
+fn places(log: &mut LogReader, total: u64, steps: &[StepRow]) -> Result<Vec<Range<u64>>, LogError> {
+    let mut firsts = Vec::with_capacity(steps.len());
+    for step in steps {
+        let low = firsts.last().copied().unwrap_or(0);
+        firsts.push(since(log, low..total, step.started_at)?);
+    }
+    // What is noted after the last step is none of its lines.
+    let end = match steps.last().and_then(|step| step.ended_at) {
+        Some(ended) => since(log, firsts.last().copied().unwrap_or(0)..total, Micros(ended.0 + 1))?,
+        None => total,
+    };
+    let ends = firsts.iter().skip(1).copied().chain([end]);
+    Ok(firsts.iter().copied().zip(ends).map(|(first, end)| first..end).collect())
+}
+
+/// The first line of a step.
 fn first_of(log: &mut LogReader, total: u64, step: u64, steps: &[StepRow]) -> Result<u64, LogError> {
     let Some(began) = usize::try_from(step).ok().and_then(|at| steps.get(at)).map(|step| step.started_at) else {
         return Ok(total.saturating_sub(WINDOW));
     };
-    let (mut low, mut high) = (0, total);
+    Ok(since(log, 0..total, began)?.min(total.saturating_sub(1)))
+}
+
+/// The first of these lines that was written at a moment or later: lines are in the order in which they were written.
+fn since(log: &mut LogReader, among: Range<u64>, moment: Micros) -> Result<u64, LogError> {
+    let Range { start: mut low, end: mut high } = among;
     while low < high {
         let middle = low + (high - low) / 2;
         let found = log.lines(middle..middle + 1, AT_ONCE)?;
-        if found.first().is_some_and(|line| line.at < began) { low = middle + 1 } else { high = middle }
+        if found.first().is_some_and(|line| line.at < moment) { low = middle + 1 } else { high = middle }
     }
-    Ok(low.min(total.saturating_sub(1)))
+    Ok(low)
 }

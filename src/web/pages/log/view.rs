@@ -1,5 +1,7 @@
 //! What the page of an attempt shows. PURE.
 
+use std::ops::Range;
+
 use askama::Template;
 
 use super::read::Read;
@@ -73,10 +75,23 @@ pub struct LogPage {
     last: u64,
     earlier: Option<u64>,
     later: Option<u64>,
-    jumps: Vec<(usize, String)>,
+    jumps: Vec<Jump>,
+    /// The last line of the step that failed, counted from 1.
+    failed_at: Option<u64>,
     files: Vec<(String, String)>,
     more_files: usize,
     base: String,
+}
+
+/// A step of a long log, as a way to it; the script folds the log by them.
+struct Jump {
+    title: String,
+    mark: Mark,
+    took: Span,
+    /// Its first line, counted from 0.
+    first: u64,
+    lines: u64,
+    open: bool,
 }
 
 /// The lines of a step, or those between steps.
@@ -136,7 +151,7 @@ impl LogPage {
     pub fn of(shell: Shell, rows: Rows, now: Micros) -> Self {
         let Rows { build, stage, attempt, attempts, read, files, serve, has_serve, ended, query } = rows;
         let loading = stage.kind == "loadtest" && attempt.outcome.is_none();
-        let Read { lines, total, more_hits } = read;
+        let Read { lines, total, more_hits, steps } = read;
         let is_search = !query.is_empty();
         let began = attempt.started_at;
         let is_window = total > WHOLE;
@@ -148,7 +163,8 @@ impl LogPage {
         let shown: &[Line] = if is_search { &[] } else { &lines };
         let first = shown.first().map_or(0, |line| line.number);
         let last = shown.last().map_or(0, |line| line.number);
-        let jumps = attempt.steps.iter().enumerate().filter(|_| is_window && !serve && attempt.steps.len() > 1);
+        let folds = folds(shown, &attempt, now, is_window || serve);
+        let jumps = if serve { Vec::new() } else { jumps(&steps, &attempt, now) };
         let listed = files.as_ref().map(|files| files.items.as_slice()).unwrap_or_default();
         let node = stage.node.to_string();
         Self {
@@ -169,14 +185,15 @@ impl LogPage {
             has_load: attempt.reports.contains_key("loadtest") || loading,
             hits,
             more_hits,
-            folds: folds(shown, &attempt, now, is_window || serve),
+            failed_at: failed_at(&folds, &jumps),
+            folds,
             total,
             is_window,
             first,
             last,
             earlier: (is_window && first > 0).then(|| first.saturating_sub(WINDOW)),
             later: (is_window && last + 1 < total).then_some(last + 1),
-            jumps: jumps.map(|(at, step)| (at, step_title(step))).collect(),
+            jumps,
             files: listed.iter().map(|file| (file.path.clone(), words::size(file.size))).collect(),
             more_files: files.as_ref().map_or(0, |files| files.files - files.items.len()),
             base: format!("/builds/{}/stages/{node}/attempts/{}", build.id.0, attempt.attempt),
@@ -212,9 +229,44 @@ fn step_title(step: &StepRow) -> String {
     title
 }
 
+/// The steps of a long log.
+fn jumps(steps: &[Range<u64>], attempt: &AttemptRow, now: Micros) -> Vec<Jump> {
+    let any_failed = attempt.steps.iter().any(failed);
+    let jump = |(lines, step): (&Range<u64>, &StepRow)| Jump {
+        title: step_title(step),
+        mark: mark(step, attempt),
+        took: Span::of(step.started_at, step.ended_at.or(attempt.ended_at), now),
+        first: lines.start,
+        lines: lines.end - lines.start,
+        open: !any_failed || failed(step),
+    };
+    steps.iter().zip(&attempt.steps).map(jump).collect()
+}
+
+fn failed(step: &StepRow) -> bool {
+    step.ended_at.is_some() && step.code != Some(0)
+}
+
+fn mark(step: &StepRow, attempt: &AttemptRow) -> Mark {
+    match step.ended_at {
+        Some(_) if failed(step) => Mark { shape: "failed", word: "failed" },
+        Some(_) => Mark { shape: "passed", word: "passed" },
+        None if attempt.ended_at.is_none() => Mark { shape: "running", word: "running" },
+        None => Mark { shape: "cancelled", word: "cut short" },
+    }
+}
+
+/// Where the error is, usually: at the end of the step that failed.
+fn failed_at(folds: &[Fold], jumps: &[Jump]) -> Option<u64> {
+    let is_bad = |mark: &Mark| mark.shape == "failed";
+    let folded = folds.iter().rev().find(|fold| fold.mark.as_ref().is_some_and(is_bad));
+    let jumped = jumps.iter().rev().find(|jump| is_bad(&jump.mark) && jump.lines > 0);
+    let folded = folded.and_then(|fold| fold.rows.last()).map(|row| row.number);
+    folded.or_else(|| jumped.map(|jump| jump.first + jump.lines))
+}
+
 /// Lines of the same step stand together. What went well is closed if something else did not.
 fn folds(lines: &[Line], attempt: &AttemptRow, now: Micros, flat: bool) -> Vec<Fold> {
-    let failed = |step: &StepRow| step.ended_at.is_some() && step.code != Some(0);
     let any_failed = attempt.steps.iter().any(failed);
     let mut folds: Vec<(Option<u32>, Fold)> = Vec::new();
     for line in lines {
@@ -224,13 +276,7 @@ fn folds(lines: &[Line], attempt: &AttemptRow, now: Micros, flat: bool) -> Vec<F
             let fold = Fold {
                 title: row.map(step_title).or_else(|| step.map(|step| format!("step {}", step + 1))),
                 took: row.map(|step| Span::of(step.started_at, step.ended_at.or(attempt.ended_at), now)),
-                mark: row.and_then(|step| step.ended_at.map(|_| failed(step))).map(|failed| {
-                    if failed {
-                        Mark { shape: "failed", word: "failed" }
-                    } else {
-                        Mark { shape: "passed", word: "passed" }
-                    }
-                }),
+                mark: row.map(|step| mark(step, attempt)),
                 open: !any_failed || row.is_none_or(failed),
                 rows: Vec::new(),
             };
