@@ -16,6 +16,7 @@ import fresh_build
 import local_runner
 import many_builds
 import measure
+import pages
 import raw_floor
 
 IMAGE = os.environ.get("BENCH_IMAGE", "orchestrator-test/busybox:1")
@@ -27,9 +28,10 @@ PARTS = {
     "daemon": daemon.measure_all,
     "followers": followers.measure_all,
     "many-builds": many_builds.measure_all,
+    "pages": pages.measure_all,
     "build": fresh_build.measure_all,
 }
-DEFAULT = ["docker", "docker-log", "local", "daemon", "followers", "many-builds", "build"]
+DEFAULT = ["docker", "docker-log", "local", "daemon", "followers", "many-builds", "pages", "build"]
 
 
 def said(*command: str) -> str:

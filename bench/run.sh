@@ -1,12 +1,13 @@
 #!/bin/bash
 # Measures the program against what it stands on: the raw Docker API, wrk, and its own goals.
 #
-#   bench/run.sh                      all parts: docker docker-log local daemon followers many-builds build load
+#   bench/run.sh                      all parts: docker docker-log local daemon followers many-builds pages build load
 #   bench/run.sh local docker         some of them; `floor` measures the raw engine alone
 #   bench/run.sh > docs/benchmarks.md the page in the documentation
 #
 # Progress goes to standard error, the table to standard output. Needs Python 3.11, a Docker engine, wrk (for `daemon` and
-# `load`), nginx (for `load`), and `cargo build --release` before. Run it on a machine with nothing else to do. Settings:
+# `load`), nginx (for `load`), Chromium with chromedriver (for `pages`), and `cargo build --release` before. Run it on a
+# machine with nothing else to do. Settings:
 #   ORCHESTRATOR   the program (target/release/orchestrator)
 #   BENCH_IMAGE    an image with sh, yes and head (orchestrator-test/busybox:1, which scripts/base-images.sh busybox makes)
 #   BENCH_ROUNDS   how often everything is measured (5)
@@ -17,7 +18,7 @@ parts=()
 load=no
 for part in "${@:-all}"; do
   case $part in
-    all) parts+=(docker docker-log local daemon followers many-builds build) load=yes ;;
+    all) parts+=(docker docker-log local daemon followers many-builds pages build) load=yes ;;
     load) load=yes ;;
     *) parts+=("$part") ;;
   esac

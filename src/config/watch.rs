@@ -32,6 +32,8 @@ pub struct ConfigState {
     pub restart_needed: Vec<&'static str>,
     /// Every key as the newest good file has it, for people.
     pub shown: Arc<Vec<Shown>>,
+    /// The file; none if all is default.
+    pub file: Option<Arc<PathBuf>>,
 }
 
 /// Keeps the configuration fresh; ends when dropped.
@@ -55,7 +57,8 @@ impl ConfigWatch {
     pub fn start(loaded: Loaded, variables: BTreeMap<String, String>) -> Result<Self, notify::Error> {
         let shown = Arc::new(in_force(&loaded.values));
         let start = Arc::new(loaded.config);
-        let first = ConfigState { current: Arc::clone(&start), problem: None, restart_needed: Vec::new(), shown };
+        let file = loaded.file.clone().map(Arc::new);
+        let first = ConfigState { current: Arc::clone(&start), problem: None, restart_needed: Vec::new(), shown, file };
         let (sender, state) = watch::channel(first);
         let Some(file) = loaded.file else {
             return Ok(Self { state, task: tokio::spawn(std::future::pending()) });
@@ -167,7 +170,7 @@ fn next(start: &Config, before: &ConfigState, loaded: Result<(Config, Vec<Shown>
             let restart_needed = hold_back(start, &mut config);
             // The same pointer for the same content: receivers can compare cheaply.
             let current = if *before.current == config { Arc::clone(&before.current) } else { Arc::new(config) };
-            ConfigState { current, problem: None, restart_needed, shown: Arc::new(shown) }
+            ConfigState { current, problem: None, restart_needed, shown: Arc::new(shown), file: before.file.clone() }
         }
     }
 }

@@ -98,6 +98,16 @@ pub fn running(db: &Connection, limit: usize) -> Result<Vec<Glance>, StoreError>
     )
 }
 
+/// Whether a stage of a build has failed.
+///
+/// # Errors
+/// The database's.
+pub fn has_failed_stage(db: &Connection, id: BuildId) -> Result<bool, StoreError> {
+    Ok(db
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM stages WHERE build = ?1 AND status = 'failed')")?
+        .query_row([id.0], |row| row.get(0))?)
+}
+
 /// One build, if there is such a one.
 ///
 /// # Errors

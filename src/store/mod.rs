@@ -25,6 +25,7 @@ pub mod sessions;
 pub mod settings;
 pub mod snapshot;
 pub mod triggers;
+pub mod verdicts;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

@@ -12,14 +12,13 @@ use futures_util::future::join_all;
 use super::coded::Coded;
 use super::mark::Mark;
 use super::moment::Moment;
+use super::serving::{Known, known, look, sees, standing};
 use super::shell::{Section, Shell};
 use super::visitor::Visitor;
 use crate::deploy::Health;
-use crate::engine::deployments::deployer;
 use crate::engine::now;
 use crate::store::access::Scope;
 use crate::store::deployments::{self, DeploymentRow, DeploymentStatus};
-use crate::store::models;
 use crate::web::App;
 use crate::web::problem::Answer;
 use crate::words;
@@ -58,29 +57,17 @@ struct Row {
     requests: Option<String>,
 }
 
-/// A deployment with the build that trained its version, if the visitor may know of it.
-type Known = (DeploymentRow, Option<u64>);
-
 async fn show(visitor: Visitor, State(app): State<App>) -> Answer<Response> {
     visitor.caller.may(Scope::Read)?;
     let read = app.engine.store.read(|db| {
         let open: Vec<DeploymentRow> = deployments::open(db)?;
         let past = deployments::list(db, PAST + open.len())?;
-        let mut rows = Vec::new();
-        for row in open.into_iter().chain(past.into_iter().filter(|row| !is_open(row)).take(PAST)) {
-            // A version that retention has removed is nobody's.
-            let version = models::version(db, &row.model, row.version).ok();
-            rows.push((row, version.map(|version| (version.lineage.project, version.build.0))));
-        }
-        Ok(rows)
+        let all = open.into_iter().chain(past.into_iter().filter(|row| !is_open(row)).take(PAST));
+        all.map(|row| known(db, row)).collect::<Result<Vec<_>, _>>()
     });
-    let seen = |(row, of): (DeploymentRow, Option<(String, u64)>)| match of {
-        Some((project, build)) => visitor.caller.sees(&project).then_some((row, Some(build))),
-        None => visitor.caller.projects().is_none().then_some((row, None)),
-    };
-    let (open, past): (Vec<Known>, Vec<Known>) =
-        read.await?.into_iter().filter_map(seen).partition(|(row, _)| is_open(row));
-    let looks = open.iter().take(LOOKED_AT).map(|(row, _)| look(&app, row));
+    let seen = read.await?.into_iter().filter(|known| sees(&visitor, known));
+    let (open, past): (Vec<Known>, Vec<Known>) = seen.partition(|(row, _)| is_open(row));
+    let looks = open.iter().take(LOOKED_AT).map(|(row, _)| looked(&app, row));
     let looks = join_all(looks).await;
     let mut looks = looks.into_iter();
     let open = open.into_iter().map(|known| row(known, looks.next().unwrap_or_default())).collect();
@@ -101,17 +88,12 @@ struct Looked {
     requests: Option<f64>,
 }
 
-async fn look(app: &App, row: &DeploymentRow) -> Looked {
+async fn looked(app: &App, row: &DeploymentRow) -> Looked {
     if row.status != DeploymentStatus::Live {
         return Looked::default();
     }
-    let looker = deployer(&app.engine, std::collections::BTreeMap::new());
-    let (health, requests) = tokio::join!(
-        tokio::time::timeout(PATIENCE, looker.health(row)),
-        tokio::time::timeout(PATIENCE, requests(row.port))
-    );
-    let late = || Health::NotAnswering(format!("it did not answer in {} s", PATIENCE.as_secs()));
-    Looked { health: Some(health.unwrap_or_else(|_| late())), requests: requests.ok().flatten() }
+    let (health, requests) = tokio::join!(look(app, row, PATIENCE), tokio::time::timeout(PATIENCE, requests(row.port)));
+    Looked { health, requests: requests.ok().flatten() }
 }
 
 /// The requests that a server has counted, if it tells numbers for Prometheus, as ours does.
@@ -142,35 +124,18 @@ fn counted(text: &str) -> Option<f64> {
     text.lines().filter(|line| !line.starts_with('#')).filter_map(value).reduce(|sum, one| sum + one)
 }
 
-fn row((row, build): Known, looked: Looked) -> Row {
+fn row((row, from): Known, looked: Looked) -> Row {
     let (mark, detail) = standing(&row, looked.health);
     Row {
         mark,
         detail,
         model: row.model,
         version: row.version,
-        build,
+        build: from.map(|(_, build)| build),
         port: row.port,
         runner: row.runner,
         since: Moment::of(row.since, now()),
         requests: looked.requests.map(words::number),
-    }
-}
-
-/// How it stands in a word, and more.
-fn standing(row: &DeploymentRow, health: Option<Health>) -> (Mark, String) {
-    let mark = |shape, word| Mark { shape, word };
-    let detail = row.detail.clone();
-    match (row.status, health) {
-        (DeploymentStatus::Live, Some(Health::Healthy)) => (mark("passed", "healthy"), detail),
-        (DeploymentStatus::Live, Some(Health::NotAnswering(why))) => (mark("held", "not answering"), why),
-        (DeploymentStatus::Live, Some(Health::Gone(why))) => (mark("failed", "gone"), why),
-        (DeploymentStatus::Live, Some(Health::WrongOwner(why))) => (mark("failed", "wrong owner"), why),
-        (DeploymentStatus::Live, Some(Health::Unknown(why))) => (mark("held", "not known"), why),
-        (DeploymentStatus::Live, None) => (mark("passed", "live"), detail),
-        (DeploymentStatus::Starting, _) => (mark("running", "starting"), detail),
-        (DeploymentStatus::Stopped, _) => (mark("cancelled", "stopped"), detail),
-        (DeploymentStatus::Failed, _) => (mark("failed", "failed"), detail),
     }
 }
 

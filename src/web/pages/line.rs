@@ -7,6 +7,7 @@ use super::moment::{Moment, Span};
 use crate::build::status::BuildStatus;
 use crate::ids::Micros;
 use crate::store::glance::Glance;
+use crate::store::verdicts::Verdict;
 
 /// A build in a list.
 #[derive(Debug, Clone)]
@@ -33,6 +34,10 @@ pub struct Line {
     pub created: Moment,
     /// How long it ran, or has been running.
     pub took: Option<Span>,
+    /// What it decided about models: how, and which version.
+    pub verdicts: Vec<(Mark, u64)>,
+    /// A stage of it has failed although it goes on.
+    pub failing: bool,
 }
 
 impl Line {
@@ -50,7 +55,15 @@ impl Line {
             actor: row.actor.clone(),
             created: Moment::of(row.created_at, now),
             took: row.started_at.map(|from| Span::of(from, row.ended_at, now)),
+            verdicts: Vec::new(),
+            failing: false,
         }
+    }
+
+    /// With what it decided about models; that nothing changed is no news.
+    pub fn judged(self, verdicts: &[Verdict]) -> Self {
+        let news = verdicts.iter().filter(|one| one.verdict != "unchanged");
+        Self { verdicts: news.map(|one| (Mark::verdict(&one.verdict), one.version)).collect(), ..self }
     }
 }
 

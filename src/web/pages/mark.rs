@@ -74,6 +74,7 @@ impl Mark {
             "promoted" => Self::new("passed", "promoted"),
             "rejected" => Self::new("failed", "rejected"),
             "inconclusive" => Self::new("held", "inconclusive"),
+            "held" => Self::new("held", "waits for a person"),
             "unchanged" => Self::new("reused", "unchanged"),
             "rolled-back" => Self::new("held", "rolled back"),
             _ => Self::new("failed", "error"),

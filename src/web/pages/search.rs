@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
 use super::line::Line;
+use super::mark::Mark;
 use super::shell::{Section, Shell};
 use super::visitor::Visitor;
 use crate::engine::now;

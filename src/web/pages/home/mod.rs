@@ -2,19 +2,23 @@
 
 mod view;
 
+use std::path::PathBuf;
+
 use axum::extract::State;
 use axum::response::Response;
 
+use super::serving::serving;
 use super::shell::{Section, Shell};
 use super::visitor::Visitor;
 use crate::engine::now;
 use crate::ids::BuildId;
 use crate::store::access::Scope;
+use crate::store::glance::Glance;
 use crate::store::triggers::{Decided, TriggerRow};
-use crate::store::{StoreError, Tx, builds, deployments, glance, queue, triggers};
+use crate::store::{StoreError, Tx, builds, glance, queue, triggers, verdicts};
 use crate::web::App;
 use crate::web::problem::Answer;
-use view::{Failure, HomePage, ProjectRows, Rows};
+use view::{Failure, HomePage, Place, ProjectRows, Rows};
 
 /// Builds of a project in its strip.
 const STRIP: usize = 20;
@@ -42,22 +46,29 @@ pub async fn show(visitor: Visitor, State(app): State<App>) -> Answer<Response> 
             waiting.extend(row.filter(|row| caller.sees(&row.project)).map(|row| (row, why.to_string())));
         }
         Ok(Rows {
-            running: glance::running(db, SHOWN)?.into_iter().filter(|row| caller.sees(&row.project)).collect(),
+            running: running(db, |project| caller.sees(project))?,
             waiting,
+            held: verdicts::held(db)?.into_iter().filter(|one| caller.sees(&one.project)).collect(),
             paused: queue::paused(db)?,
             projects: names.iter().map(|name| of_project(db, name)).collect::<Result<_, _>>()?,
-            serving: deployments::open(db)?,
         })
     });
-    let mut rows = rows.await?;
-    if visitor.caller.projects().is_some() {
-        // A deployment does not say whose it is.
-        rows.serving.clear();
-    }
+    let rows = rows.await?;
+    let serving = serving(&visitor, &app, None).await?;
+    let config = app.config.borrow().file.clone();
+    let place = Place { public_url: &app.public_url, config: config.as_deref().map(PathBuf::as_path) };
     let mut shell = Shell::new(&visitor, Section::Builds, "Projects").live("/api/v1/events");
     // Neither a new project nor what a build waits for is an event.
     shell.every = Some(10);
-    super::page(&HomePage::of(shell, &projects, &rows, &app.public_url, now()))
+    super::page(&HomePage::of(shell, &projects, &rows, serving, place, now()))
+}
+
+/// Builds under way, and whether one of their stages has failed.
+fn running(db: &Tx, sees: impl Fn(&str) -> bool) -> Result<Vec<(Glance, bool)>, StoreError> {
+    let seen = glance::running(db, SHOWN)?.into_iter().filter(|row| sees(&row.project));
+    seen.map(|row| Ok((glance::has_failed_stage(db, row.id)?, row)))
+        .map(|row| row.map(|(bad, row)| (row, bad)))
+        .collect()
 }
 
 fn of_project(db: &Tx, name: &str) -> Result<ProjectRows, StoreError> {
@@ -67,7 +78,8 @@ fn of_project(db: &Tx, name: &str) -> Result<ProjectRows, StoreError> {
     // What was pushed, and could not even begin, is news.
     let last = triggers::list(db, Some(name), None, 1)?.pop();
     let refused = last.filter(|row: &TriggerRow| row.decision == Some(Decided::Failed));
-    Ok(ProjectRows { builds, failure, refused: refused.map(|row| row.reason) })
+    let verdicts = builds.first().map(|row| verdicts::of_build(db, row.id)).transpose()?.unwrap_or_default();
+    Ok(ProjectRows { builds, verdicts, failure, refused })
 }
 
 /// The first stage that failed.
@@ -75,6 +87,6 @@ fn failure(db: &Tx, build: BuildId) -> Result<Option<Failure>, StoreError> {
     let stages = builds::stages(db, build)?;
     Ok(stages.into_iter().find_map(|stage| {
         let (_, failure) = stage.status.failure()?;
-        Some(Failure { stage: stage.node.to_string(), message: failure.message.clone() })
+        Some(Failure { build: build.0, stage: stage.node.to_string(), message: failure.message.clone() })
     }))
 }

@@ -14,6 +14,7 @@ use axum::routing::get;
 use serde::Deserialize;
 
 use super::csv;
+use super::serving::serving;
 use super::shell::{Section, Shell};
 use super::visitor::Visitor;
 use crate::engine::now;
@@ -48,9 +49,10 @@ pub fn router() -> Router<App> {
 /// All models.
 async fn list(visitor: Visitor, State(app): State<App>) -> Answer<Response> {
     let Json(models) = api::list(visitor.caller.clone(), State(app.clone())).await?;
-    let Json(deployments) = api::deployments(visitor.caller.clone(), State(app)).await?;
-    let shell = Shell::new(&visitor, Section::Models, "Models").live("/api/v1/events");
-    super::page(&ModelsPage::of(shell, models, deployments, now()))
+    let deployments = serving(&visitor, &app, None).await?;
+    // Whether a server answers is no event.
+    let shell = Shell::new(&visitor, Section::Models, "Models").live("/api/v1/events").every(10);
+    super::page(&ModelsPage::of(shell, models, deployments))
 }
 
 /// Every metric of the newest versions, as a file.
@@ -94,10 +96,9 @@ async fn show(
     let versions = page(VERSIONS, looked.before);
     let (caller, name) = (visitor.caller.clone(), || Named(model.clone()));
     let Json(versions) = api::versions(caller.clone(), State(app.clone()), name(), versions).await?;
-    let decisions = api::promotions(caller.clone(), State(app.clone()), name(), page(DECISIONS, None));
+    let decisions = api::promotions(caller, State(app.clone()), name(), page(DECISIONS, None));
     let Json(decisions) = decisions.await?;
-    let Json(deployments) = api::deployments(caller, State(app.clone())).await?;
-    let serves = deployments.into_iter().filter(|row| row.model == model).collect();
+    let serves = serving(&visitor, &app, Some(&model)).await?;
     let name = model.clone();
     let project = api::seen_as(&visitor.caller, &app, &model).await?;
     let may_decide = visitor.may_in(Scope::Approve, &project);

@@ -1,6 +1,6 @@
 //! What the pages of models show. PURE.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use askama::Template;
 use serde_json::Value;
@@ -8,12 +8,13 @@ use serde_json::Value;
 use crate::ids::Micros;
 use crate::plot::{Point, Row, Scale};
 use crate::store::models;
-use crate::web::api::models::{DecisionView, DeploymentView, ModelView, VersionView};
+use crate::web::api::models::{DecisionView, ModelView, VersionView};
 use crate::web::api::page::Listed;
 use crate::web::pages::coded::Coded;
 use crate::web::pages::line::short;
 use crate::web::pages::mark::Mark;
 use crate::web::pages::moment::Moment;
+use crate::web::pages::serving::Serving;
 use crate::web::pages::shell::{Section, Shell};
 use crate::words;
 
@@ -26,40 +27,9 @@ pub struct ModelsPage {
     deployments: Vec<Serving>,
 }
 
-/// A server of a version.
-pub struct Serving {
-    model: String,
-    version: u64,
-    port: u16,
-    runner: String,
-    mark: Mark,
-    detail: String,
-    since: Moment,
-}
-
-impl Serving {
-    fn of(row: DeploymentView, now: Micros) -> Self {
-        Self {
-            mark: match row.status {
-                "live" => Mark { shape: "passed", word: "live" },
-                "starting" => Mark { shape: "running", word: "starting" },
-                "stopped" => Mark { shape: "cancelled", word: "stopped" },
-                _ => Mark { shape: "failed", word: "failed" },
-            },
-            model: row.model,
-            version: row.version,
-            port: row.port,
-            runner: row.runner,
-            detail: row.detail,
-            since: Moment::of(Micros(row.since), now),
-        }
-    }
-}
-
 impl ModelsPage {
     /// The page of these.
-    pub fn of(shell: Shell, models: Vec<ModelView>, deployments: Vec<DeploymentView>, now: Micros) -> Self {
-        let deployments = deployments.into_iter().map(|row| Serving::of(row, now)).collect();
+    pub fn of(shell: Shell, models: Vec<ModelView>, deployments: Vec<Serving>) -> Self {
         Self { shell, models, deployments }
     }
 }
@@ -81,6 +51,8 @@ pub struct ModelPage {
     decisions: Vec<Decision>,
     /// What is compared if nothing else is chosen: the champion, or the one before, and the newest.
     pair: (u64, u64),
+    /// The version that a person has to decide about.
+    held: Option<u64>,
     /// The visitor may promote and reject.
     may_decide: bool,
     /// The visitor may roll back, and there is what to go back to.
@@ -144,7 +116,7 @@ impl ModelPage {
         model: String,
         versions: Listed<VersionView>,
         decisions: Vec<DecisionView>,
-        serves: Vec<DeploymentView>,
+        serves: Vec<Serving>,
         wanted: &str,
         now: Micros,
     ) -> Self {
@@ -170,12 +142,13 @@ impl ModelPage {
                 .collect(),
         };
         Self {
-            chart: chart(&model, &metric, &versions.items, &verdicts),
+            chart: chart(&model, &metric, &versions.items, &verdicts, &reigned(&decisions)),
             versions: versions.items.iter().map(version).collect(),
             older: versions.next,
-            decisions: decisions.into_iter().map(|row| decision(row, now)).collect(),
-            serves: serves.into_iter().map(|row| Serving::of(row, now)).collect(),
+            serves,
             pair: (other, newest),
+            held: decisions.first().filter(|row| row.verdict == "held").map(|row| row.candidate),
+            decisions: decisions.into_iter().map(|row| decision(row, now)).collect(),
             may_decide: false,
             can_go_back: false,
             champion,
@@ -195,10 +168,24 @@ impl ModelPage {
     }
 }
 
-/// The newest verdict about each version.
+/// What came of each version: that it was promoted or rolled back is more than that it was still the champion later.
 fn verdicts(decisions: &[DecisionView]) -> BTreeMap<u64, Mark> {
-    let about = |row: &DecisionView| models::about(&row.verdict, row.candidate, row.champion);
-    decisions.iter().rev().map(|row| (about(row), Mark::verdict(&row.verdict))).collect()
+    let mut verdicts: BTreeMap<u64, &str> = BTreeMap::new();
+    // The newest comes first.
+    for row in decisions {
+        let about = models::about(&row.verdict, row.candidate, row.champion);
+        let known = verdicts.entry(about).or_insert(&row.verdict);
+        if *known == "unchanged" {
+            *known = &row.verdict;
+        }
+    }
+    verdicts.into_iter().map(|(version, verdict)| (version, Mark::verdict(verdict))).collect()
+}
+
+/// The versions that were champion at some time.
+fn reigned(decisions: &[DecisionView]) -> BTreeSet<u64> {
+    let became = decisions.iter().filter(|row| matches!(row.verdict.as_str(), "promoted" | "rolled-back"));
+    became.flat_map(|row| std::iter::once(row.candidate).chain(row.champion)).collect()
 }
 
 /// The metrics that decisions were about, the newest first.
@@ -222,13 +209,19 @@ fn metrics(versions: &[VersionView], judged: &[String]) -> Vec<String> {
 }
 
 /// A metric over the versions, the oldest first; the line joins those that became champion.
-fn chart(model: &str, metric: &str, versions: &[VersionView], verdicts: &BTreeMap<u64, Mark>) -> Option<Row> {
+fn chart(
+    model: &str,
+    metric: &str,
+    versions: &[VersionView],
+    verdicts: &BTreeMap<u64, Mark>,
+    reigned: &BTreeSet<u64>,
+) -> Option<Row> {
     let known: Vec<(&VersionView, f64)> =
         versions.iter().rev().filter_map(|row| Some((row, *row.metrics.get(metric)?))).collect();
     let (first, last) = (known.first()?, known.last()?);
     let point = |(row, value): &(&VersionView, f64)| {
         let verdict = verdicts.get(&row.version).copied();
-        let promoted = row.champion || verdict.is_some_and(|mark| matches!(mark.word, "promoted" | "rolled back"));
+        let promoted = row.champion || reigned.contains(&row.version);
         let shape = if promoted { "passed" } else { verdict.map_or("waiting", |mark| mark.shape) };
         let word = verdict.map_or("not judged", |mark| mark.word);
         Point {
