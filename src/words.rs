@@ -72,7 +72,14 @@ pub fn cause(error: &(dyn Error + 'static)) -> String {
     inner.to_string()
 }
 
-/// Text for HTML and XML, in elements and in quoted attributes.
+/// Characters that turn the direction of text around, or are not to be seen: by them a text could be made to look like another one.
+/// Those that join letters of some scripts and parts of pictures are none of them.
+pub fn turns_or_hides(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Text for HTML and XML, in elements and in quoted attributes. What turns or hides text is shown as `\u{fffd}`.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -84,6 +91,7 @@ pub fn escape(text: &str) -> String {
             '\'' => out.push_str("&#39;"),
             // Not allowed there at all.
             c if c.is_control() && !matches!(c, '\n' | '\t' | '\r') => out.push('\u{fffd}'),
+            c if turns_or_hides(c) => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }

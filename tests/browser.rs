@@ -7,6 +7,7 @@ mod browser_axe;
 mod browser_driver;
 mod browser_logs;
 mod browser_pages;
+mod browser_people;
 #[expect(dead_code, reason = "the other test binary uses the rest")]
 mod harness;
 #[expect(dead_code, reason = "the other test binary uses the rest")]

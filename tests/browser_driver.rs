@@ -124,6 +124,11 @@ impl Browser {
         self.driver.goto(format!("http://{address}{path}")).await.unwrap();
     }
 
+    /// Leaves the page: a live one would miss a server that ends.
+    pub async fn leave(&self) {
+        self.driver.goto("about:blank").await.unwrap();
+    }
+
     /// What a script in the page returns.
     pub async fn ask(&self, script: &str) -> Value {
         let answer = self.driver.execute(script, Vec::new()).await;
@@ -166,7 +171,9 @@ impl Browser {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("{selector}: {last:?}");
+        // The driver's own stack says nothing, and is long.
+        let last: String = format!("{last:?}").chars().take(200).collect();
+        panic!("{selector}: {last}: {}", self.text().await);
     }
 
     async fn try_click(&self, selector: &str) -> WebDriverResult<()> {

@@ -7,9 +7,9 @@ use std::sync::mpsc;
 
 use serde_json::{Value, json};
 
-use crate::daemon_forks::of_fork;
 use crate::github_model::{Fault, GitHubModel, Seen};
 use crate::harness::eventually;
+use crate::served::of_fork;
 use crate::served::{REPOSITORY, Site, push};
 
 const PASSES: &str = "name: demo\non: { push: {}, pull_request: {} }\nstages: { look: { run: 'echo looked' } }\n";

@@ -305,3 +305,29 @@ impl Drop for Served {
         let _ = self.child.wait();
     }
 }
+
+/// A delivery that tells of a pull request from a fork.
+pub fn of_fork(action: &str, number: u64, base: &str, head: &str) -> Vec<u8> {
+    let text = include_str!("fixtures/github-webhooks/own/pull_request.fork.json");
+    let mut body: Value = serde_json::from_str(text).unwrap();
+    body["action"] = json!(action);
+    body["number"] = json!(number);
+    body["repository"]["id"] = json!(REPOSITORY);
+    let request = &mut body["pull_request"];
+    request["number"] = json!(number);
+    request["head"]["sha"] = json!(head);
+    request["base"]["sha"] = json!(base);
+    request["base"]["ref"] = json!("main");
+    request["base"]["repo"]["id"] = json!(REPOSITORY);
+    body.to_string().into_bytes()
+}
+
+/// A commit of a stranger, which only `refs/pull` of the repository names.
+pub fn stranger(site: &Site, number: u64, pipeline: &str) -> String {
+    site.git(&["checkout", "-q", "--detach", "main"]);
+    site.place.write("pipeline.yaml", pipeline);
+    let commit = site.commit("please take this");
+    site.git(&["update-ref", &format!("refs/pull/{number}/head"), &commit]);
+    site.git(&["checkout", "-q", "main"]);
+    commit
+}

@@ -16,6 +16,17 @@ pub enum Repository {
 }
 
 impl Repository {
+    /// Where people look at a commit of it: known of GitHub alone.
+    pub fn commit_url(&self, commit: &str) -> Option<String> {
+        let Self::Remote(text) = self else { return None };
+        let path = ["https://github.com/", "ssh://git@github.com/", "git@github.com:"];
+        let path = path.into_iter().find_map(|begin| text.strip_prefix(begin))?.trim_end_matches('/');
+        let path = path.strip_suffix(".git").unwrap_or(path);
+        let plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        let (owner, name) = path.split_once('/').filter(|(owner, name)| plain(owner) && plain(name))?;
+        plain(commit).then(|| format!("https://github.com/{owner}/{name}/commit/{commit}"))
+    }
+
     /// Reads and checks it.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use crate::pipeline::diagnostic::shown;
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 
 /// Numbers that are kept at most.
-const MOST_NUMBERS: usize = 10_000;
+const MOST_NUMBERS: usize = 1000;
 
 /// Why a metrics file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

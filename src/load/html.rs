@@ -67,7 +67,13 @@ fn header(out: &mut String, report: &LoadReport) {
     if let Some(moment) =
         Some(report.started.0).filter(|micros| *micros > 0).and_then(|m| jiff::Timestamp::from_microsecond(m).ok())
     {
-        put(out, format_args!("<p class=\"quiet\">started {}</p>", moment.strftime("%Y-%m-%d %H:%M:%S UTC")));
+        put(
+            out,
+            format_args!(
+                "<p class=\"quiet\">started <time datetime=\"{moment:.3}\">{}</time></p>",
+                moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+            ),
+        );
     }
     for reason in &report.reasons {
         put(out, format_args!("<pre class=\"reason\">{}</pre>", escape(reason)));

@@ -8,6 +8,7 @@ use crate::load::report::{Latency, LoadReport, Step, quantile_name};
 use crate::load::schedule::Phase;
 use crate::load::verdict::{share, show_ms};
 use crate::plot::{Bar, Frame, Ink, Line, bars, lines, round_ticks, short};
+use crate::words::escape;
 
 /// Bars of the histogram.
 const BARS: usize = 48;
@@ -70,7 +71,7 @@ pub fn over_time(out: &mut String, series: &[Step], earlier: Option<Earlier<'_>>
     let frame = |label, unit| Frame { label, ticks: ticks.clone(), from, to, unit, shaded_to };
     let name = earlier.map(|earlier| (format!("good, {}", earlier.name), format!("p95, {}", earlier.name)));
     let within = |points: Points| points.into_iter().filter(|(at, _)| *at <= to).collect();
-    out.push_str("<h2>Over time</h2><figure class=\"plot\" id=\"rates\" tabindex=\"0\"><figcaption>Answers a second</figcaption>");
+    out.push_str("<h2>Over time</h2><div class=\"charts\"><figure class=\"plot\" id=\"rates\" tabindex=\"0\"><figcaption>Answers a second</figcaption>");
     let mut answers = vec![
         Line { name: "good", ink: Ink::A, points: rate(whole(series), |step| step.good), show: per_second },
         Line { name: "failed", ink: Ink::D, points: rate(series, |step| step.failed), show: per_second },
@@ -100,7 +101,19 @@ pub fn over_time(out: &mut String, series: &[Step], earlier: Option<Earlier<'_>>
     out.push_str(&lines(&frame("answers a second over time", "/s"), &answers, second));
     out.push_str("</figure><figure class=\"plot\" id=\"latencies\" tabindex=\"0\"><figcaption>Latency of good answers</figcaption>");
     out.push_str(&lines(&frame("latency percentiles over time", "ms"), &latency, second));
-    out.push_str("</figure>");
+    out.push_str("</figure></div>");
+    if shaded_to.is_some_and(|to| to > from) {
+        out.push_str("<p class=\"quiet\">The grey part is the warm-up: it does not count.</p>");
+    }
+    if let Some(earlier) = earlier.filter(|earlier| length(&earlier.report.series) + 1.0 < to) {
+        let name = escape(earlier.name);
+        put(out, format_args!("<p class=\"quiet\">The test of {name} was a shorter one.</p>"));
+    }
+}
+
+/// When a series ends, in seconds.
+fn length(series: &[Step]) -> f64 {
+    series.last().map_or(0.0, |step| step.at + step.seconds)
 }
 
 fn per_second(value: f64) -> String {
@@ -118,7 +131,7 @@ pub fn distribution(out: &mut String, latency: &Latency, earlier: Option<Earlier
         return;
     }
     out.push_str(
-        "<h2>Latency</h2><figure class=\"plot\" id=\"percentiles\" tabindex=\"0\"><figcaption>By percentile: the further right, the rarer</figcaption>",
+        "<h2>Latency</h2><div class=\"charts\"><figure class=\"plot\" id=\"percentiles\" tabindex=\"0\"><figcaption>By percentile: the further right, the rarer</figcaption>",
     );
     // From 0 % on, each nine is one step to the right.
     let rarest = |latency: &Latency| (latency.count as f64).log10().clamp(1.0, 6.0);
@@ -150,7 +163,7 @@ pub fn distribution(out: &mut String, latency: &Latency, earlier: Option<Earlier
     out.push_str(&lines(&frame, &all, percentile));
     out.push_str("</figure><figure class=\"plot\" id=\"histogram\" tabindex=\"0\"><figcaption>How many took how long (logarithmic scale)</figcaption>");
     out.push_str(&histogram(latency));
-    out.push_str("</figure>");
+    out.push_str("</figure></div>");
 }
 
 /// The percentile at a place, with a digit more than it has nines.

@@ -68,7 +68,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<Result<Glance, StoreError>> {
     Ok(serde_json::from_str(&status).map(|status| Glance { status, ..read }).map_err(StoreError::from))
 }
 
-fn read(db: &Connection, rest: &str, values: Vec<Value>) -> Result<Vec<Glance>, StoreError> {
+pub(super) fn read(db: &Connection, rest: &str, values: Vec<Value>) -> Result<Vec<Glance>, StoreError> {
     let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM builds {rest}"))?;
     let rows = query.query_map(rusqlite::params_from_iter(values), row)?;
     rows.map(|row| row?).collect()
@@ -108,6 +108,28 @@ pub fn has_failed_stage(db: &Connection, id: BuildId) -> Result<bool, StoreError
         .query_row([id.0], |row| row.get(0))?)
 }
 
+/// The last build of a pipeline and branch before one that passed, among the last `looked_at` of the branch.
+///
+/// # Errors
+/// The database's.
+pub fn last_passed(
+    db: &Connection,
+    (project, branch, pipeline): (&str, &str, &str),
+    before: BuildId,
+    looked_at: usize,
+) -> Result<Option<Glance>, StoreError> {
+    let rest = "WHERE id IN (SELECT id FROM builds INDEXED BY builds_by_branch WHERE project = ?1 AND branch = ?2 AND id < ?3 \
+                ORDER BY id DESC LIMIT ?4) AND status = 'passed' AND pipeline = ?5 ORDER BY id DESC LIMIT 1";
+    let values: Vec<Value> = vec![
+        project.to_owned().into(),
+        branch.to_owned().into(),
+        i64::try_from(before.0).unwrap_or(i64::MAX).into(),
+        (looked_at as i64).into(),
+        pipeline.to_owned().into(),
+    ];
+    Ok(read(db, rest, values)?.pop())
+}
+
 /// One build, if there is such a one.
 ///
 /// # Errors
@@ -119,32 +141,6 @@ pub fn one(db: &Connection, id: BuildId) -> Result<Option<Glance>, StoreError> {
         .transpose()
 }
 
-/// Which builds of a project are looked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// The project.
-    pub project: String,
-    /// Of this branch.
-    pub branch: Option<String>,
-    /// In this state.
-    pub status: Option<String>,
-    /// Started by this kind of event.
-    pub event: Option<String>,
-    /// In the title, the commit or the name of who started it, whatever the case.
-    pub text: Option<String>,
-    /// Builds that are looked at for an event or a text; at most, and usually, [`LOOKED_AT`].
-    pub most: Option<usize>,
-}
-
-/// Builds that were found, and where the search went on from there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// The newest first.
-    pub builds: Vec<Glance>,
-    /// All before this one were not looked at; `None` if nothing is left.
-    pub looked_to: Option<BuildId>,
-}
-
 /// Builds whose commit begins with these hexadecimal digits, the newest first, at most `limit`.
 ///
 /// # Errors
@@ -152,65 +148,10 @@ pub struct Found {
 pub fn of_commit(db: &Connection, digits: &str, limit: usize) -> Result<Vec<Glance>, StoreError> {
     // `g` comes behind every digit.
     let (from, to) = (digits.to_lowercase(), format!("{}g", digits.to_lowercase()));
-    let rest = "INDEXED BY builds_by_commit WHERE commit_sha >= ?1 AND commit_sha < ?2 ORDER BY id DESC LIMIT ?3";
+    // Whatever begins like that is not sorted as a whole.
+    let rest = "WHERE id IN (SELECT id FROM builds INDEXED BY builds_by_commit WHERE commit_sha >= ?1 AND commit_sha < ?2 \
+                LIMIT 500) ORDER BY id DESC LIMIT ?3";
     read(db, rest, vec![from.into(), to.into(), (limit as i64).into()])
-}
-
-/// Builds that one search by what is in no index looks at, unless fewer are asked for.
-pub const LOOKED_AT: usize = 5000;
-
-/// The newest builds before `before` that are wanted, at most `limit`. By branch or state an index finds them; by event or
-/// text a bounded number of builds is looked at.
-///
-/// # Errors
-/// The database's.
-pub fn find(db: &Connection, wanted: &Wanted, before: Option<BuildId>, limit: usize) -> Result<Found, StoreError> {
-    let before = before.map_or(i64::MAX, |id| i64::try_from(id.0).unwrap_or(i64::MAX));
-    let mut clauses = vec!["project = ?", "id < ?"];
-    let mut values: Vec<Value> = vec![wanted.project.clone().into(), before.into()];
-    for (clause, value) in [("branch = ?", &wanted.branch), ("status = ?", &wanted.status)] {
-        if let Some(value) = value {
-            clauses.push(clause);
-            values.push(value.clone().into());
-        }
-    }
-    // Every row of a page, or of the part that is looked at; one more tells whether there are others.
-    let scanned = wanted.event.is_some() || wanted.text.is_some();
-    let most = if scanned { wanted.most.unwrap_or(LOOKED_AT).min(LOOKED_AT) } else { limit };
-    let rows = format!("WHERE {} ORDER BY id DESC LIMIT ?", clauses.join(" AND "));
-    values.push((most as i64 + 1).into());
-    if !scanned {
-        let mut builds = read(db, &rows, values)?;
-        let more = builds.len() > limit;
-        builds.truncate(limit);
-        let looked_to = builds.last().filter(|_| more).map(|row| row.id);
-        return Ok(Found { builds, looked_to });
-    }
-    let ids = format!("SELECT id FROM builds {rows}");
-    let last: (i64, Option<u64>) = db
-        .prepare_cached(&format!("SELECT count(*), min(id) FROM ({ids})"))?
-        .query_row(rusqlite::params_from_iter(values.clone()), |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let end = last.1.filter(|_| last.0 > most as i64).map(BuildId);
-    let mut filters = vec![format!("id IN ({ids})")];
-    if let Some(event) = &wanted.event {
-        filters.push("event = ?".to_owned());
-        values.push(event.clone().into());
-    }
-    if let Some(text) = &wanted.text {
-        filters.push(
-            "instr(lower(coalesce(json_extract(request, '$.title'), '') || ' ' || coalesce(commit_sha, '') || ' ' || \
-             json_extract(request, '$.actor')), lower(?)) > 0"
-                .to_owned(),
-        );
-        values.push(text.clone().into());
-    }
-    values.push((limit as i64 + 1).into());
-    let rest = format!("WHERE {} ORDER BY id DESC LIMIT ?", filters.join(" AND "));
-    let mut builds = read(db, &rest, values)?;
-    let more = builds.len() > limit;
-    builds.truncate(limit);
-    let looked_to = if more { builds.last().map(|row| row.id) } else { end };
-    Ok(Found { builds, looked_to })
 }
 
 /// An attempt of a stage, for those who look at many.

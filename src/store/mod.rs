@@ -10,6 +10,7 @@ pub mod clock;
 pub mod deliveries;
 pub mod deployments;
 pub mod events;
+pub mod find;
 pub mod glance;
 pub mod heads;
 pub mod idempotency;
@@ -33,7 +34,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// What can go wrong. The variants differ because callers act differently.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +94,8 @@ type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 const QUEUE: usize = 256;
 /// Reader connections that are kept open.
 const READERS: usize = 4;
+/// Reads at once: a few more, so that a slow one does not hold up the others.
+const READING: usize = 8;
 /// KiB of pages that a reader keeps, as SQLite wants it said.
 const READER_CACHE: i64 = -512;
 /// Waits for another process's write: so often, so long each. A commit takes about a millisecond, so SQLite's own waits (up to
@@ -105,6 +108,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002-one-deployment.sql"),
     include_str!("migrations/0003-daemon.sql"),
     include_str!("migrations/0004-champions.sql"),
+    include_str!("migrations/0005-finding-builds.sql"),
 ];
 
 /// The database of a data folder.
@@ -112,6 +116,8 @@ pub struct Store {
     path: PathBuf,
     jobs: mpsc::SyncSender<Job>,
     readers: Mutex<Vec<Connection>>,
+    /// Reads under way at most: each takes a thread and a connection.
+    reading: Semaphore,
     /// Random, made with the database: marks this folder's containers and processes.
     pub instance: String,
 }
@@ -144,7 +150,7 @@ impl Store {
             .name("store".to_owned())
             .spawn(move || write_loop(connection, &queue, measured))
             .map_err(|error| StoreError::Other(format!("cannot start the writer: {error}")))?;
-        Ok(Self { path: path.to_owned(), jobs, readers: Mutex::default(), instance })
+        Ok(Self { path: path.to_owned(), jobs, readers: Mutex::default(), reading: Semaphore::new(READING), instance })
     }
 
     /// Runs `part` in a transaction. When this returns `Ok`, it is on the disk; on `Err` nothing of it happened.
@@ -190,6 +196,8 @@ impl Store {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let store = std::sync::Arc::clone(self);
+        // Many pages look at once when something happens; they take turns.
+        let _turn = self.reading.acquire().await.map_err(|error| StoreError::Other(error.to_string()))?;
         tokio::task::spawn_blocking(move || store.read_now(query))
             .await
             .map_err(|error| StoreError::Other(error.to_string()))?

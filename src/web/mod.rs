@@ -70,6 +70,7 @@ pub fn router(app: App) -> Router {
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(axum::middleware::from_fn(pages::for_people))
+        .layer(pages::packed())
         .layer(axum::middleware::from_fn_with_state(app.traces.clone(), request_id::stamp))
         .with_state(app)
 }

@@ -76,15 +76,14 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.addEventListener("focusout", leave);
-// A live page has put another chart in its place.
-let before = [];
-document.addEventListener("replaced", () => {
-  if (here && !here.plot.isConnected) {
-    const plot = plots()[before.indexOf(here.plot)];
-    const { x } = here;
-    here = null;
-    if (plot) show(plot, x);
-  }
-  before = plots();
+// A live page puts other charts in the place of these; what was told goes on being told.
+let kept = null;
+document.addEventListener("replacing", () => {
+  kept = here && { at: plots().indexOf(here.plot), x: here.x };
 });
-before = plots();
+document.addEventListener("replaced", () => {
+  const plot = kept && plots()[kept.at];
+  if (here && !here.plot.isConnected) here = null;
+  if (plot) show(plot, kept.x);
+  kept = null;
+});

@@ -30,12 +30,16 @@ document.addEventListener("keydown", (event) => {
     j: () => go(1),
     k: () => go(-1),
     "?": () => open("keys"),
-    h: () => last === "g" && location.assign("/"),
   };
+  const places = { h: "/", m: "/models", d: "/deployments", q: "/queue" };
+  if (last === "g" && Object.hasOwn(places, event.key)) {
+    location.assign(places[event.key]);
+    return;
+  }
   const act = Object.hasOwn(keys, event.key) ? keys[event.key] : null;
   last = event.key;
   if (!act) return;
-  if (event.key !== "h") event.preventDefault();
+  event.preventDefault();
   act();
 });
 

@@ -8,8 +8,9 @@ let source = null;
 let waiting = null;
 let asked = 0;
 
-// Compared is what the server sent, since scripts change the page; and without times, which the page counts on by itself.
-const timeless = (html) => html.replace(/(<time[^>]*>)[^<]*/g, "$1").replace(/(data-since="\d+">)[^<]*/g, "$1");
+// Compared is what the server sent, since scripts change the page; and without times, which the page counts on by itself, and what
+// proves that a form is the server's, which is another text each time.
+const timeless = (html) => html.replace(/(<time[^>]*>)[^<]*/g, "$1").replace(/(data-since="\d+">)[^<]*/g, "$1").replace(/(name="csrf" value=")[^"]*/g, "$1");
 
 // What has the focus, to be found again: its id, or where it leads.
 const focused = (part) => {
@@ -26,17 +27,35 @@ const focused = (part) => {
   };
 };
 
+const isSelected = (part) => {
+  const selection = getSelection();
+  return !selection.isCollapsed && selection.rangeCount > 0 && selection.getRangeAt(0).intersectsNode(part);
+};
+let held = false;
+document.addEventListener("selectionchange", () => {
+  if (held && getSelection().isCollapsed) {
+    held = false;
+    soon();
+  }
+});
+
 const replace = (text) => {
   const fresh = new DOMParser().parseFromString(text, "text/html");
   const named = (all) => all.map((part) => part.dataset.part).join();
   // Another page altogether, as the first one after the first project.
   if (named(parts()) !== named([...fresh.querySelectorAll("[data-part]")])) return location.reload();
   let changed = false;
+  document.dispatchEvent(new Event("replacing"));
   for (const part of parts()) {
     const name = part.dataset.part;
     const other = fresh.querySelector(`[data-part="${CSS.escape(name)}"]`);
     const html = timeless(other?.innerHTML ?? "");
     if (!other || known.get(name) === html) continue;
+    // What somebody is selecting stays until they are done.
+    if (isSelected(part)) {
+      held = true;
+      continue;
+    }
     known.set(name, html);
     const again = focused(part);
     const open = [...part.querySelectorAll("details[id][open]")].map((one) => one.id);
@@ -47,10 +66,14 @@ const replace = (text) => {
     again?.();
     changed = true;
   }
-  if (fresh.title && document.title !== fresh.title) document.title = fresh.title;
+  if (fresh.title && document.title !== fresh.title) {
+    document.title = fresh.title;
+    // The title says how it stands; who does not see the page hears it.
+    document.getElementById("told").textContent = fresh.title.replace(" · orchestrator", "");
+  }
   if (changed) document.dispatchEvent(new Event("replaced"));
   // What has ended has no feed any more.
-  if (!fresh.body.dataset.events) stop();
+  if (!fresh.body.dataset.events && !held) stop();
 };
 
 const refresh = async () => {

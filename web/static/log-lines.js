@@ -1,7 +1,16 @@
 // Logs: lines and ranges of lines as links; live ones go on; of long ones only what is in view is in the page.
 const log = document.getElementById("log");
 
-const parse = (text) => [...new DOMParser().parseFromString(text, "text/html").body.children];
+// Times in the reader's zone.
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const tellTimes = (rows) => {
+  for (const row of rows) {
+    const time = row.querySelector("i[data-at]");
+    if (time) time.textContent = `${clock.format(Number(time.dataset.at))} +${time.dataset.after} s`;
+  }
+  return rows;
+};
+const parse = (text) => tellTimes([...new DOMParser().parseFromString(text, "text/html").body.querySelectorAll(".ln")]);
 const lines = async (from, limit) => {
   const url = new URL(log.dataset.lines, location.href);
   url.searchParams.set("from", from);

@@ -30,6 +30,7 @@ class Whole {
     if (!last || steps.size > 1 || !steps.has(this.step)) {
       this.step = [...steps].at(-1);
       const fresh = (await anew()).getElementById("log");
+      tellTimes(fresh.querySelectorAll(".ln"));
       const closed = [...log.querySelectorAll("details")].map((fold) => !fold.open);
       log.replaceChildren(...fresh.childNodes);
       log.querySelectorAll("details").forEach((fold, at) => closed[at] && fold.removeAttribute("open"));

@@ -27,6 +27,10 @@ class Window {
     this.listen();
     count(this.total);
     this.draw(true);
+    // Keys that scroll are meant for the log.
+    if (document.activeElement === document.body) log.focus({ preventScroll: true });
+    const hint = document.getElementById("log-hint");
+    if (hint) hint.hidden = false;
   }
 
   // Where the reader wants to be; else at the failure; else at the end.

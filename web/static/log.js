@@ -68,6 +68,7 @@ const follow = (view) => {
 };
 
 if (log) {
+  tellTimes(log.querySelectorAll(".ln"));
   const view = log.dataset.window ? new Window() : new Whole();
   if (log.dataset.follow) follow(view);
   // What is copied is what was printed: without the numbers, and with a line for each line, empty ones too.

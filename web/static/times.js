@@ -4,7 +4,12 @@ const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyl
 const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 
 const ago = (at) => {
-  const past = Math.max(0, (Date.now() - at) / 1000);
+  const ahead = (at - Date.now()) / 1000;
+  if (ahead > 60) {
+    const unit = units.slice(1).find(([below]) => ahead < below);
+    return unit ? `in ${Math.floor(ahead / unit[1])} ${unit[2]}` : day.format(at);
+  }
+  const past = Math.max(0, -ahead);
   if (past < 5) return "just now";
   const unit = units.find(([below]) => past < below);
   return unit ? `${Math.floor(past / unit[1])} ${unit[2]} ago` : day.format(at);
@@ -26,6 +31,10 @@ const set = (element, text) => {
 const tell = () => {
   for (const time of document.querySelectorAll("time[datetime]")) {
     const at = new Date(time.dateTime);
+    if ("whole" in time.dataset) {
+      set(time, exact.format(at));
+      continue;
+    }
     time.title = exact.format(at);
     set(time, ago(at));
   }

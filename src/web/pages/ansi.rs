@@ -5,7 +5,7 @@ use std::fmt;
 
 use askama::filters::HtmlSafe;
 
-use crate::words::escape;
+use crate::words::{escape, turns_or_hides};
 
 /// A part of a line that looks the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,12 +30,20 @@ struct Look {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text(Vec<Piece>);
 
+/// Parts of a line that look different, at most; what follows looks as the last one.
+const PIECES: usize = 100;
+
 impl Text {
-    /// Reads a line.
+    /// Reads a line. Of one that was written over again and again, as progress bars are, the last state is shown.
     pub fn of(line: &str) -> Self {
+        let (over, last) = line.trim_end_matches('\r').rsplit_once('\r').unwrap_or(("", line.trim_end_matches('\r')));
         let mut pieces: Vec<Piece> = Vec::new();
-        let mut look = Look::default();
-        let mut rest = line;
+        // Colours last beyond what was written over.
+        let mut look = over
+            .split('\u{1b}')
+            .skip(1)
+            .fold(Look::default(), |look, after| escape_code(after).0.map_or(look, |codes| look.after(codes)));
+        let mut rest = last;
         while let Some(c) = rest.chars().next() {
             if let Some(after) = rest.strip_prefix('\u{1b}') {
                 let (codes, left) = escape_code(after);
@@ -48,11 +56,13 @@ impl Text {
             rest = &rest[c.len_utf8()..];
             let shown = match c {
                 '\t' => '\t',
-                c if c.is_control() || is_invisible(c) => '\u{fffd}',
+                c if c.is_control() || matches!(c, '\u{200c}' | '\u{200d}') || turns_or_hides(c) => '\u{fffd}',
                 c => c,
             };
+            let is_full = pieces.len() >= PIECES;
             match pieces.last_mut() {
                 Some(piece) if piece.look == look => piece.text.push(shown),
+                Some(piece) if is_full => piece.text.push(shown),
                 _ => pieces.push(Piece { look, text: shown.to_string() }),
             }
         }
@@ -66,7 +76,7 @@ impl Text {
         let plain: String = Self::of(line).0.into_iter().map(|piece| piece.text).collect();
         let mut pieces = Vec::new();
         let mut rest = plain.as_str();
-        while let Some(at) = rest.find(wanted).filter(|_| !wanted.is_empty()) {
+        while let Some(at) = rest.find(wanted).filter(|_| !wanted.is_empty() && pieces.len() < PIECES) {
             let (before, found) = rest.split_at(at);
             let (found, after) = found.split_at(wanted.len());
             pieces.push(Piece { look: Look::default(), text: before.to_owned() });
@@ -78,20 +88,15 @@ impl Text {
     }
 }
 
-/// Characters that turn the direction of text around, or hide: a line could be made to look like another one.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-}
-
 /// What follows an escape character: the numbers of a colour code, and the text behind it. Of other codes only the text behind.
 fn escape_code(text: &str) -> (Option<&str>, &str) {
     let Some(body) = text.strip_prefix('[') else {
-        // Operating system commands (titles, links) end with BEL or ESC \; others are one character.
+        // Operating system commands (titles, links) end with BEL or ESC \; any other ESC cuts them off. Others are one character.
         if let Some(body) = text.strip_prefix(']') {
-            let bell = body.find('\u{7}').map(|at| (at, 1));
-            let string = body.find("\u{1b}\\").map(|at| (at, 2));
-            let end = [bell, string].into_iter().flatten().min();
-            return (None, end.map_or("", |(at, length)| &body[at + length..]));
+            let end = body.find(['\u{7}', '\u{1b}']);
+            let after = end.map_or("", |end| &body[end..]);
+            let ended = after.strip_prefix('\u{7}').or_else(|| after.strip_prefix("\u{1b}\\"));
+            return (None, ended.unwrap_or(after));
         }
         let mut chars = text.chars();
         chars.next();
@@ -212,8 +217,27 @@ mod tests {
         check("\u{1b}]8;;http://x\u{1b}\\link\u{1b}]8;;\u{1b}\\", "link");
         check("\u{1b}]0;never ends", "");
         check("\u{1b}[31", "");
-        check("a\tb\rc\u{7}", "a\tb\u{fffd}c\u{fffd}");
+        check("a\tbc\u{7}", "a\tbc\u{fffd}");
+        check("\u{1b}]0;cut off\u{1b}[31mred", "<span class=\"c1 \">red</span>");
         check("\u{202e}gpj.exe", "\u{fffd}gpj.exe");
+    }
+
+    #[test]
+    fn of_a_line_that_is_written_over_the_last_state_is_shown() {
+        let check = |line: &str, expected: &str| assert_eq!(Text::of(line).to_string(), expected, "{line:?}");
+        check("10 %\r50 %\r100 %\r", "100 %");
+        check("\u{1b}[32m10 %\r50 %", "<span class=\"c2 \">50 %</span>");
+        check("from windows\r", "from windows");
+        check("\r\r", "");
+    }
+
+    #[test]
+    fn a_line_of_colours_or_of_hits_stays_small() {
+        let colourful: String = (0..4000).map(|at| format!("\u{1b}[3{}mx", at % 8)).collect();
+        let shown = Text::of(&colourful).to_string();
+        assert!(shown.matches("<span").count() <= PIECES && shown.matches('x').count() == 4000, "{}", shown.len());
+        let marked = Text::marked(&"a".repeat(4000), "a").to_string();
+        assert!(marked.matches("<mark>").count() <= PIECES && marked.matches('a').count() > 4000 - PIECES);
     }
 
     #[test]

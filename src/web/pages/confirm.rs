@@ -2,6 +2,7 @@
 
 use askama::Template;
 
+use super::coded::Coded;
 use super::shell::{Section, Shell};
 use super::visitor::Visitor;
 

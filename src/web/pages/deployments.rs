@@ -1,5 +1,6 @@
 //! What serves where: how healthy it is, since when, from which build, and how much it is asked.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use askama::Template;
@@ -8,6 +9,7 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
 use futures_util::future::join_all;
+use reqwest::redirect::Policy;
 
 use super::coded::Coded;
 use super::mark::Mark;
@@ -73,7 +75,7 @@ async fn show(visitor: Visitor, State(app): State<App>) -> Answer<Response> {
     let open = open.into_iter().map(|known| row(known, looks.next().unwrap_or_default())).collect();
     let past = past.into_iter().map(|known| row(known, Looked::default())).collect();
     // Whether a server answers is no event.
-    let shell = Shell::new(&visitor, Section::Models, "Deployments").live("/api/v1/events").every(5);
+    let shell = Shell::new(&visitor, Section::Deployments, "Deployments").live("/api/v1/events").every(5);
     super::page(&DeploymentsPage { shell, open, past })
 }
 
@@ -96,9 +98,13 @@ async fn looked(app: &App, row: &DeploymentRow) -> Looked {
     Looked { health, requests: requests.ok().flatten() }
 }
 
+/// Asks the port and nobody else: a server that is asked has no say in where this daemon goes.
+static ASKING: LazyLock<Option<reqwest::Client>> =
+    LazyLock::new(|| reqwest::Client::builder().redirect(Policy::none()).no_proxy().build().ok());
+
 /// The requests that a server has counted, if it tells numbers for Prometheus, as ours does.
 async fn requests(port: u16) -> Option<f64> {
-    let mut answer = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.ok()?;
+    let mut answer = ASKING.as_ref()?.get(format!("http://127.0.0.1:{port}/metrics")).send().await.ok()?;
     if !answer.status().is_success() {
         return None;
     }

@@ -81,6 +81,14 @@ impl Mark {
         }
     }
 
+    /// The class of a notice about it: what was cancelled or interrupted is no failure.
+    pub fn notice(self) -> &'static str {
+        match self.shape {
+            "failed" => "failed",
+            _ => "held",
+        }
+    }
+
     /// The symbol alone; the word stands beside it or in a title.
     pub fn symbol(self) -> Symbol {
         Symbol(self.shape)

@@ -37,9 +37,12 @@ use axum::Router;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use tower_http::CompressionLevel;
+use tower_http::compression::{CompressionLayer, Predicate};
 
 use super::App;
 use super::problem::{Answer, Problem};
+use crate::words::turns_or_hides;
 pub use errors::for_people;
 
 /// What a page may load and do: its own files, and forms to here. No script and no style inside the page.
@@ -62,9 +65,28 @@ pub fn router() -> Router<App> {
         .route("/search", get(search::show))
 }
 
+/// Packs pages for browsers that take them so. What a page keeps from others is another text each time (`session::mask`), so that
+/// its packed size tells nothing of it. Streams are not packed, since they wait for nothing.
+pub fn packed() -> CompressionLayer<Pages> {
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(Pages)
+}
+
+/// What is packed: HTML.
+#[derive(Debug, Clone, Copy)]
+pub struct Pages;
+
+impl Predicate for Pages {
+    fn should_compress<B: axum::body::HttpBody>(&self, response: &axum::http::Response<B>) -> bool {
+        let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        kind.is_some_and(|kind| kind.starts_with("text/html"))
+    }
+}
+
 /// A page as an answer, with the headers that every page has.
 pub(in crate::web) fn page(template: &impl Template) -> Answer<Response> {
     let text = template.render().map_err(|error| Problem::internal(&error))?;
+    // No template has such characters: they are from outside, and would make a text look like another one.
+    let text = if text.contains(turns_or_hides) { text.replace(turns_or_hides, "\u{fffd}") } else { text };
     let mut response = Html(text).into_response();
     let headers: [(HeaderName, &'static str); 7] = [
         (header::CONTENT_SECURITY_POLICY, POLICY),

@@ -22,12 +22,36 @@ impl Moment {
     pub fn of(at: Micros, now: Micros) -> Self {
         // No clock gives what is out of range; a damaged row may.
         let stamp = Timestamp::from_microsecond(at.0).unwrap_or(Timestamp::UNIX_EPOCH);
-        Self { at: stamp, words: ago(stamp, Duration::from_micros(now.0.saturating_sub(at.0).max(0).unsigned_abs())) }
+        let ahead = at.0.saturating_sub(now.0);
+        let words = if ahead > NOW {
+            until(stamp, Duration::from_micros(ahead.unsigned_abs()))
+        } else {
+            ago(stamp, Duration::from_micros(now.0.saturating_sub(at.0).max(0).unsigned_abs()))
+        };
+        Self { at: stamp, words }
+    }
+
+    /// With the exact moment for everybody to see.
+    pub fn whole(&self) -> Whole<'_> {
+        Whole(self)
     }
 
     /// In UTC, for people.
     fn exact(&self) -> String {
         self.at.to_zoned(TimeZone::UTC).strftime("%-d %b %Y, %H:%M:%S UTC").to_string()
+    }
+}
+
+/// Microseconds ahead that are still now: clocks differ.
+const NOW: i64 = 60_000_000;
+
+/// `in 3 min`, `in 5 h`, `in 2 d`, then the day.
+fn until(at: Timestamp, ahead: Duration) -> String {
+    match ahead.as_secs() {
+        seconds @ 0..3600 => format!("in {} min", seconds / 60),
+        seconds @ 3600..86_400 => format!("in {} h", seconds / 3600),
+        seconds @ 86_400..2_592_000 => format!("in {} d", seconds / 86_400),
+        _ => at.to_zoned(TimeZone::UTC).strftime("%-d %b %Y").to_string(),
     }
 }
 
@@ -52,6 +76,21 @@ impl fmt::Display for Moment {
 
 /// Made of digits and our own words.
 impl HtmlSafe for Moment {}
+
+/// A moment that says itself, and how long ago it was.
+#[derive(Debug, Clone, Copy)]
+pub struct Whole<'a>(&'a Moment);
+
+impl fmt::Display for Whole<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Moment { at, words } = self.0;
+        let exact = self.0.exact();
+        write!(f, "<time datetime=\"{at:.3}\" data-whole>{exact}</time> <span class=\"muted\">({words})</span>")
+    }
+}
+
+/// Made of digits and our own words.
+impl HtmlSafe for Whole<'_> {}
 
 /// How long something took, or takes: then the script counts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,9 +126,18 @@ impl Span {
     }
 }
 
+/// Below a twentieth of a second what is shown of seconds would be nothing.
+fn duration(took: Duration) -> String {
+    match took.as_millis() {
+        0 => "0 ms".to_owned(),
+        millis @ 1..50 => format!("{millis} ms"),
+        _ => words::duration(took),
+    }
+}
+
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = words::duration(self.took);
+        let words = if self.since.is_some() { words::duration(self.took) } else { duration(self.took) };
         match self.since {
             None => write!(f, "<span class=\"span\">{words}</span>"),
             Some(since) => write!(f, "<span class=\"span\" data-since=\"{}\">{words}</span>", since.0 / 1000),
@@ -103,7 +151,7 @@ pub struct InSvg(Span);
 
 impl fmt::Display for InSvg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = words::duration(self.0.took);
+        let words = if self.0.since.is_some() { words::duration(self.0.took) } else { duration(self.0.took) };
         match self.0.since {
             None => f.write_str(&words),
             Some(since) => write!(f, "<tspan data-since=\"{}\">{words}</tspan>", since.0 / 1000),
@@ -127,7 +175,9 @@ mod tests {
             assert!(shown.ends_with(&format!(">{expected}</time>")), "{shown}");
         };
         check(2, "just now");
-        check(-100, "just now");
+        check(-30, "just now");
+        check(-200, "in 3 min");
+        check(-7300, "in 2 h");
         check(59, "59 s ago");
         check(200, "3 min ago");
         check(7200, "2 h ago");

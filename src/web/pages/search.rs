@@ -13,7 +13,8 @@ use super::visitor::Visitor;
 use crate::engine::now;
 use crate::ids::BuildId;
 use crate::store::access::Scope;
-use crate::store::glance::{self, Wanted};
+use crate::store::find::{self, Wanted};
+use crate::store::glance;
 use crate::web::App;
 use crate::web::api::models;
 use crate::web::api::page::Asked;
@@ -21,12 +22,13 @@ use crate::web::problem::Answer;
 
 /// Builds of a project that are found.
 const OF_PROJECT: usize = 5;
-/// Projects whose builds are looked at, and how many of each.
-const PROJECTS: usize = 20;
-const LOOKED_AT: usize = 300;
+/// Projects whose builds are looked at.
+const PROJECTS: usize = 50;
 /// Builds of a commit that are found, and digits of a commit that are enough to look for it.
 const OF_COMMIT: usize = 20;
 const DIGITS: usize = 6;
+/// What git shows of a commit at least.
+const SHORTEST_COMMIT: usize = 7;
 
 /// What is looked for.
 #[derive(Debug, Default, Deserialize)]
@@ -51,7 +53,9 @@ pub async fn show(visitor: Visitor, State(app): State<App>, Asked(looked): Asked
     let query: String = looked.q.trim().chars().take(200).collect();
     let all = app.projects.all();
     let seen: Vec<String> = all.keys().filter(|name| visitor.caller.sees(name)).cloned().collect();
-    if let Ok(id) = query.parse::<BuildId>() {
+    // As many digits may be the beginning of a commit.
+    let is_number = query.starts_with('#') || query.len() < SHORTEST_COMMIT;
+    if let Some(id) = query.parse::<BuildId>().ok().filter(|_| is_number) {
         let row = app.engine.store.read(move |db| glance::one(db, id)).await?;
         if row.is_some_and(|row| visitor.caller.sees(&row.project)) {
             return Ok(Redirect::to(&format!("/builds/{}", id.0)).into_response());
@@ -63,15 +67,26 @@ pub async fn show(visitor: Visitor, State(app): State<App>, Asked(looked): Asked
     let Json(models) = models::list(visitor.caller.clone(), State(app.clone())).await?;
     let like = |name: &String| !query.is_empty() && name.contains(&query.to_lowercase());
     let mut builds = Vec::new();
+    if let Ok(id) = query.parse::<BuildId>() {
+        let row = app.engine.store.read(move |db| glance::one(db, id)).await?;
+        builds.extend(row.filter(|row| visitor.caller.sees(&row.project)));
+    }
     if query.len() >= DIGITS && query.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         let digits = query.clone();
         let found = app.engine.store.read(move |db| glance::of_commit(db, &digits, OF_COMMIT)).await?;
         builds.extend(found.into_iter().filter(|row| visitor.caller.sees(&row.project)));
     }
-    for project in seen.iter().take(PROJECTS).filter(|_| !query.is_empty()) {
-        let wanted =
-            Wanted { project: project.clone(), text: Some(query.clone()), most: Some(LOOKED_AT), ..Wanted::default() };
-        builds.extend(app.engine.store.read(move |db| glance::find(db, &wanted, None, OF_PROJECT)).await?.builds);
+    if !query.is_empty() {
+        let (projects, text) = (seen.clone(), query.clone());
+        let read = app.engine.store.read(move |db| {
+            let mut found = Vec::new();
+            for project in projects.into_iter().take(PROJECTS) {
+                let wanted = Wanted { project, text: Some(text.clone()), ..Wanted::default() };
+                found.extend(find::find(db, &wanted, None, OF_PROJECT)?.builds);
+            }
+            Ok(found)
+        });
+        builds.extend(read.await?);
     }
     builds.sort_by_key(|row| std::cmp::Reverse(row.id));
     builds.dedup_by_key(|row| row.id);

@@ -30,7 +30,7 @@ pub fn router() -> Router<App> {
     Router::new()
         .route("/settings", get(show))
         .route("/settings/tokens", post(create))
-        .route("/settings/tokens/revoke", post(revoke))
+        .route("/settings/tokens/revoke", get(ask_revoke).post(revoke))
         .route("/settings/secrets", post(set_secret))
         .route("/settings/secrets/remove", get(ask_remove).post(remove_secret))
         .route("/audit", get(audit))
@@ -191,6 +191,29 @@ async fn create(State(app): State<App>, posted: Posted<NewToken>) -> Answer<Resp
 #[derive(Debug, Deserialize)]
 struct Which {
     token: u64,
+}
+
+/// Before a token is revoked: whoever uses it is locked out at once.
+async fn ask_revoke(visitor: Visitor, State(app): State<App>, Asked(which): Asked<Which>) -> Answer<Response> {
+    visitor.caller.may(Scope::Admin)?;
+    let Json(all) = tokens::list(visitor.caller.clone(), State(app)).await?;
+    let missing = || Problem::missing(format!("there is no token {}", which.token));
+    let token = all.iter().find(|token| token.id == which.token).ok_or_else(missing)?;
+    let paths = ("/settings/tokens/revoke".to_owned(), "/settings#tokens".to_owned());
+    let asked = Confirm::new(&visitor, Section::Settings, format!("Revoke the token {}?", token.name), paths);
+    let mut facts = vec![
+        "Programs and people that use it may do nothing from then on.".to_owned(),
+        "It cannot be made valid again; a new one can be made.".to_owned(),
+    ];
+    let others = all.iter().filter(|other| other.id != token.id && other.revoked_at.is_none());
+    if !others.into_iter().any(|other| other.scopes.iter().any(|scope| *scope == Scope::Admin)) {
+        facts.push(
+            "No other token may do everything: without it, only `orchestrator tokens create` on the server's machine makes one."
+                .to_owned(),
+        );
+    }
+    let hidden = vec![("token", which.token.to_string())];
+    super::page(&Confirm { facts, hidden, buttons: vec![("", "Revoke it", true)], ..asked })
 }
 
 async fn revoke(State(app): State<App>, posted: Posted<Which>) -> Answer<Response> {

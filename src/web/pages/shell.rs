@@ -8,8 +8,10 @@ use super::visitor::Visitor;
 pub enum Section {
     /// Projects and builds.
     Builds,
-    /// Models and what serves.
+    /// Models.
     Models,
+    /// What serves.
+    Deployments,
     /// The queue and the runners.
     Queue,
     /// Webhook calls.

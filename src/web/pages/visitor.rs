@@ -7,6 +7,7 @@ use crate::store::access::Scope;
 use crate::web::App;
 use crate::web::auth::Caller;
 use crate::web::problem::Problem;
+use crate::web::session::mask;
 
 /// Who looks.
 #[derive(Debug, Clone)]
@@ -36,6 +37,6 @@ impl FromRequestParts<App> for Visitor {
 
 impl From<Caller> for Visitor {
     fn from(caller: Caller) -> Self {
-        Self { csrf: caller.csrf().to_owned(), signed_in: caller.session().is_some(), caller }
+        Self { csrf: mask(caller.csrf()), signed_in: caller.session().is_some(), caller }
     }
 }

@@ -18,6 +18,7 @@
 mod cookie;
 mod elsewhere;
 mod form;
+mod mask;
 mod next;
 mod origin;
 mod page;
@@ -44,6 +45,7 @@ use crate::ids::Micros;
 use crate::store::sessions::{self, NewSession, SessionRow};
 
 pub use form::SignedForm;
+pub use mask::{mask, unmask};
 use origin::From;
 pub use origin::changes;
 use provider::Provider;

@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
+use crate::build::status::BuildStatus;
 use crate::ids::BuildId;
 use crate::store::access::Scope;
 use crate::store::queue;
@@ -85,11 +86,12 @@ pub async fn approve(State(app): State<App>, Named(id): Named<u64>, posted: Post
 pub async fn ask_retry(visitor: Visitor, State(app): State<App>, Named(id): Named<u64>) -> Answer<Response> {
     let row = allowed(&visitor.caller, &app, Scope::Trigger, BuildId(id)).await?;
     let question = format!("Run build #{id} of {} again?", row.request.project);
-    let facts = vec![
-        "Failed stages: what did not end well runs again, and what stands behind it.".to_owned(),
-        "All stages: everything runs anew; nothing is reused.".to_owned(),
-    ];
-    let buttons = vec![("failed", "Failed stages", false), ("all", "All stages", true)];
+    let mut facts = vec!["All stages: everything runs anew; nothing is reused.".to_owned()];
+    let mut buttons = vec![("all", "All stages", true)];
+    if row.status != BuildStatus::Passed {
+        facts.insert(0, "Failed stages: what did not end well runs again, and what stands behind it.".to_owned());
+        buttons.insert(0, ("failed", "Failed stages", false));
+    }
     super::super::page(&Confirm { facts, buttons, ..confirm(&visitor, BuildId(id), question, "retry") })
 }
 

@@ -78,14 +78,21 @@ struct Spot {
     y: f64,
 }
 
-/// Draws stages.
-pub fn draw(stages: &[Stage]) -> Drawn {
+/// Pieces of lines that are drawn at most: a line has one for each layer that it passes.
+const PIECES: usize = 3000;
+
+/// Draws stages; nothing if that would be a tangle.
+pub fn draw(stages: &[Stage]) -> Option<Drawn> {
     let direct = reduced(stages);
     let critical = critical(stages, &direct);
     let mut layers: Vec<usize> = Vec::with_capacity(stages.len());
     for needs in &direct {
         let layer = needs.iter().map(|&need| layers[need] + 1).max().unwrap_or(0);
         layers.push(layer);
+    }
+    let passed = |to: usize| direct[to].iter().map(|&from| layers[to] - layers[from]).sum::<usize>();
+    if (0..stages.len()).map(passed).sum::<usize>() > PIECES {
+        return None;
     }
     let (mut spots, chains) = spots(&direct, &layers);
     let rows = order(&mut spots);
@@ -107,7 +114,7 @@ pub fn draw(stages: &[Stage]) -> Drawn {
         }
     });
     let last = layers.iter().copied().max().unwrap_or(0);
-    Drawn { edges: edges.collect(), places, box_width, width: x(last) + box_width + MARGIN, height }
+    Some(Drawn { edges: edges.collect(), places, box_width, width: x(last) + box_width + MARGIN, height })
 }
 
 /// What each stage waits for, without what follows from the rest.
@@ -249,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_chain_is_drawn_from_left_to_right_without_what_follows() {
-        let drawn = draw(&[stage("a", &[], 1.0), stage("b", &[0], 1.0), stage("c", &[0, 1], 1.0)]);
+        let drawn = draw(&[stage("a", &[], 1.0), stage("b", &[0], 1.0), stage("c", &[0, 1], 1.0)]).unwrap();
         assert!(drawn.places.windows(2).all(|pair| pair[0].x < pair[1].x && pair[0].y == pair[1].y), "{drawn:?}");
         assert_eq!(drawn.edges.len(), 2);
         assert!(drawn.edges.iter().all(|edge| edge.critical));
@@ -259,13 +266,20 @@ mod tests {
     fn the_slower_way_is_the_critical_one() {
         let stages =
             [stage("a", &[], 1.0), stage("slow", &[0], 9.0), stage("fast", &[0], 2.0), stage("end", &[1, 2], 1.0)];
-        let critical: Vec<bool> = draw(&stages).edges.iter().map(|edge| edge.critical).collect();
+        let critical: Vec<bool> = draw(&stages).unwrap().edges.iter().map(|edge| edge.critical).collect();
         assert_eq!(critical, [true, false, true, false]);
     }
 
     #[test]
     fn nothing_is_drawn_of_nothing() {
-        assert!(draw(&[]).places.is_empty());
+        assert!(draw(&[]).unwrap().places.is_empty());
+    }
+
+    #[test]
+    fn a_tangle_is_not_drawn() {
+        let early: Vec<Stage> = (0..90).map(|at| stage(&format!("a{at}"), &[], 1.0)).collect();
+        let late = (0..90).map(|at| stage(&format!("b{at}"), &(0..90).collect::<Vec<_>>(), 1.0));
+        assert!(draw(&early.iter().cloned().chain(late).collect::<Vec<_>>()).is_none());
     }
 
     /// Stages, each of which waits for some of those before it.
@@ -284,7 +298,7 @@ mod tests {
     proptest! {
         #[test]
         fn boxes_never_overlap_and_stand_behind_what_they_need(stages in any_stages()) {
-            let drawn = draw(&stages);
+            let drawn = draw(&stages).unwrap();
             for (at, place) in drawn.places.iter().enumerate() {
                 prop_assert!(place.x + drawn.box_width <= drawn.width && place.y + BOX_HEIGHT <= drawn.height);
                 for need in &stages[at].needs {

@@ -20,11 +20,11 @@ pub struct Said {
 }
 
 /// The findings of an attempt.
-pub fn said(reports: &BTreeMap<String, Value>) -> Vec<Said> {
+pub fn said(reports: &BTreeMap<String, Value>, decided: Option<&str>) -> Vec<Said> {
     let report = |name: &str| reports.get(name);
     let mut all = report("checks").map(checks).unwrap_or_default();
     all.extend(report("loadtest").and_then(load_test));
-    all.extend(report("judgement").and_then(judgement));
+    all.extend(report("judgement").and_then(|report| judgement(report, decided)));
     all
 }
 
@@ -55,8 +55,10 @@ fn load_test(report: &Value) -> Option<Said> {
     Some(Said { mark: Some(mark), text: parts.join(" · ") })
 }
 
-fn judgement(report: &Value) -> Option<Said> {
-    let mark = Mark::verdict(report.get("verdict")?.as_str()?);
+/// What was judged; what was decided may be another thing, as where a person has to agree.
+fn judgement(report: &Value, decided: Option<&str>) -> Option<Said> {
+    let judged = report.get("verdict")?.as_str()?;
+    let mark = Mark::verdict(decided.unwrap_or(judged));
     Some(Said { mark: Some(mark), text: report.get("reason")?.as_str()?.to_owned() })
 }
 
@@ -69,7 +71,7 @@ mod tests {
     #[test]
     fn findings_in_words() {
         let check = |name: &str, report: Value, expected: &str| {
-            let found = said(&BTreeMap::from([(name.to_owned(), report)]));
+            let found = said(&BTreeMap::from([(name.to_owned(), report)]), None);
             let texts: Vec<String> = found
                 .into_iter()
                 .map(|said| format!("{}|{}", said.mark.map_or("", |mark| mark.word), said.text))

@@ -15,15 +15,18 @@ use crate::store::attempts::AttemptRow;
 use crate::store::builds::{BuildRow, StageRow};
 use crate::store::glance::Glance;
 use crate::store::queue::Standing;
-use crate::store::results::ResultRow;
 use crate::store::triggers::TriggerRow;
+use crate::store::verdicts::{self, Verdict};
 use crate::web::pages::ansi::Text;
 use crate::web::pages::coded::Coded;
 use crate::web::pages::line::{short, source};
 use crate::web::pages::mark::Mark;
 use crate::web::pages::moment::{Moment, Span};
 use crate::web::pages::shell::{Section, Shell};
+use crate::words;
 
+/// Stages whose changed inputs are told.
+const INPUTS: usize = 8;
 /// Stages that are drawn; of more there is the list alone.
 const DRAWN: usize = 300;
 /// Failures that are shown with the end of their logs.
@@ -45,6 +48,8 @@ pub struct Rows {
     pub good_params: BTreeMap<String, String>,
     /// The commits between the two, newest first; one more than are shown.
     pub since: Vec<Since>,
+    /// The files that its stages made.
+    pub files: Vec<Made>,
     /// Who was told of it, and who could not be.
     pub told: Vec<Telling>,
 }
@@ -66,10 +71,24 @@ pub struct StageRows {
     pub row: StageRow,
     /// Its attempts.
     pub attempts: Vec<AttemptRow>,
-    /// Its result.
-    pub result: Option<ResultRow>,
+    /// The digest of the list of its files.
+    pub outputs: Option<String>,
     /// What it waits for beside its needs.
     pub waits_for: Option<String>,
+    /// What it decided about a model.
+    pub verdict: Option<Verdict>,
+    /// The version that it registered.
+    pub made: Option<verdicts::Made>,
+}
+
+/// The first files that a stage made.
+pub struct Made {
+    /// The stage.
+    pub node: String,
+    /// Path and bytes.
+    pub files: Vec<(String, u64)>,
+    /// How many more there are.
+    pub more: usize,
 }
 
 /// What the visitor may do with it.
@@ -90,14 +109,20 @@ pub struct BuildPage {
     project: String,
     pipeline: String,
     mark: Mark,
+    /// What it decided about models: how, which, and which version.
+    verdicts: Vec<(Mark, String, u64)>,
     title: String,
     of: String,
     commit: Option<String>,
     commit_short: String,
+    /// Where the commit is shown by whom it was pushed to.
+    commit_url: Option<String>,
     dirty: bool,
     started_by: String,
     created: Moment,
     took: Option<Span>,
+    /// When it was accepted, began and ended: the whole moments.
+    times: Vec<(&'static str, Moment)>,
     /// What it waits for, or why it ended early.
     note: Option<String>,
     awaits: Option<String>,
@@ -105,9 +130,13 @@ pub struct BuildPage {
     untrusted: bool,
     params: Vec<(String, String)>,
     changed: Option<Changed>,
+    /// What stages take in that was another thing in an earlier build, in words.
+    inputs: Vec<(String, String)>,
     failures: Vec<Failure>,
     graph: Option<Graph>,
     stages: Vec<Row>,
+    /// Files of stages, with their sizes in words, and how many more there are.
+    files: Vec<(String, Vec<(String, String)>, usize)>,
     /// Who could not be told, and why.
     untold: Vec<(String, String)>,
     ended: bool,
@@ -164,7 +193,9 @@ struct Row {
     load: Option<u32>,
     /// The attempt that measures load just now.
     live_load: Option<u32>,
-    version: Option<u64>,
+    made: Option<verdicts::Made>,
+    /// The decision, unless its own words say the same.
+    verdict: Option<(Mark, String, u64)>,
 }
 
 struct Try {
@@ -201,22 +232,27 @@ impl BuildPage {
             project: request.project.clone(),
             pipeline: request.pipeline.clone(),
             mark: Mark::build(build.status, awaits.is_some()),
+            verdicts: decisions(&rows.stages),
             title: request.title.clone().unwrap_or_else(|| format!("Build {}", build.id)),
             of: source(request.pull_request, request.tag.as_deref(), request.branch.as_deref()),
             commit: request.commit.clone(),
             commit_short: short(request.commit.as_deref()),
+            commit_url: None,
             dirty: request.dirty,
             started_by: started_by(rows),
             created: Moment::of(build.created_at, now),
+            times: times(build, now),
             took: build.started_at.map(|from| Span::of(from, build.ended_at, now)),
             note: note(build, waits_for),
             superseded_by: rows.standing.superseded_by.map(|id| id.0),
             untrusted: request.untrusted,
             params: request.params.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             changed: rows.good.as_ref().map(|good| changed(rows, good)),
+            inputs: inputs(rows),
             failures: failures(rows, tails),
             graph: plan.and_then(|plan| drawn(plan, rows, build.id, now)),
             stages,
+            files: rows.files.iter().map(listed).collect(),
             untold: rows.told.iter().filter_map(|told| Some((told.channel.clone(), told.problem.clone()?))).collect(),
             ended,
             may_cancel: may.trigger && !ended,
@@ -227,6 +263,38 @@ impl BuildPage {
             shell,
         }
     }
+}
+
+impl BuildPage {
+    /// With the address at which a forge shows the commit.
+    pub fn shown_at(self, commit_url: Option<String>) -> Self {
+        Self { commit_url, ..self }
+    }
+}
+
+/// Why stages were not reused, as their first attempts noted it.
+fn inputs(rows: &Rows) -> Vec<(String, String)> {
+    let why = |stage: &StageRows| {
+        let why = &stage.attempts.first()?.why;
+        why.starts_with("changed since").then(|| (stage.row.node.to_string(), why.clone()))
+    };
+    rows.stages.iter().filter_map(why).take(INPUTS).collect()
+}
+
+fn listed(made: &Made) -> (String, Vec<(String, String)>, usize) {
+    let files = made.files.iter().map(|(path, bytes)| (path.clone(), words::size(*bytes)));
+    (made.node.clone(), files.collect(), made.more)
+}
+
+/// What the build decided; that nothing changed is no news.
+fn decisions(stages: &[StageRows]) -> Vec<(Mark, String, u64)> {
+    let news = stages.iter().filter_map(|stage| stage.verdict.as_ref()).filter(|one| one.verdict != "unchanged");
+    news.map(|one| (Mark::verdict(&one.verdict), one.model.clone(), one.version)).collect()
+}
+
+fn times(build: &BuildRow, now: Micros) -> Vec<(&'static str, Moment)> {
+    let all = [("Accepted", Some(build.created_at)), ("Began", build.started_at), ("Ended", build.ended_at)];
+    all.into_iter().filter_map(|(what, at)| Some((what, Moment::of(at?, now)))).collect()
 }
 
 /// What started it and who, in a few words.
@@ -244,9 +312,9 @@ fn started_by(rows: &Rows) -> String {
 fn note(build: &BuildRow, waits_for: Option<String>) -> Option<String> {
     match build.status {
         BuildStatus::Cancelled { reason } => Some(format!("Cancelled: {reason}.")),
-        BuildStatus::Queued if build.cancel.is_none() => waits_for.map(|why| format!("Waits for {why}.")),
+        BuildStatus::Queued if build.cancel.is_none() => waits_for.map(|why| format!("waits for {why}")),
         BuildStatus::Queued | BuildStatus::Running => {
-            build.cancel.map(|reason| format!("Is being cancelled: {reason}."))
+            build.cancel.map(|reason| format!("is being cancelled: {reason}"))
         }
         BuildStatus::Passed | BuildStatus::Failed => None,
     }
@@ -304,6 +372,7 @@ fn row(stage: &StageRows, build: &BuildRow, now: Micros) -> Row {
         .collect();
     let (reason, reused_from) = reason(&stage.row.status, stage.waits_for.clone());
     let last = stage.attempts.last();
+    let decided = stage.verdict.as_ref().map(|one| one.verdict.as_str());
     Row {
         node: stage.row.node.to_string(),
         kind: stage.row.kind.clone(),
@@ -313,8 +382,9 @@ fn row(stage: &StageRows, build: &BuildRow, now: Micros) -> Row {
         took: attempts.last().map(|attempt| attempt.took),
         load: last.filter(|attempt| attempt.reports.contains_key("loadtest")).map(|attempt| attempt.attempt),
         live_load: last.filter(|one| stage.row.kind == "loadtest" && one.outcome.is_none()).map(|one| one.attempt),
-        said: last.map(|attempt| said(&attempt.reports)).unwrap_or_default(),
-        version: stage.result.as_ref().and_then(|result| result.version),
+        said: last.map(|attempt| said(&attempt.reports, decided)).unwrap_or_default(),
+        made: stage.made.clone(),
+        verdict: stage.verdict.as_ref().map(|one| (Mark::verdict(&one.verdict), one.model.clone(), one.version)),
         attempts,
     }
 }
@@ -356,7 +426,7 @@ fn drawn(plan: &Plan, rows: &Rows, id: BuildId, now: Micros) -> Option<Graph> {
         seconds: took(&rows.stages[at]).map_or(0.0, Span::seconds),
     };
     let stages: Vec<graph::Stage> = (0..plan.nodes.len()).map(of).collect();
-    let drawn = graph::draw(&stages);
+    let drawn = graph::draw(&stages)?;
     let nodes = rows.stages.iter().zip(&drawn.places).map(|(stage, place)| {
         let mark = Mark::stage(&stage.row.status);
         let name = stage.row.node.to_string();

@@ -174,7 +174,12 @@ async fn show(
         ended,
         query: wanted.q,
     };
-    super::page(&LogPage::of(shell, rows, now()))
+    drawn(move || super::page(&LogPage::of(shell, rows, now()))).await
+}
+
+/// Some thousand lines take their time, and others are not to wait for that.
+async fn drawn(page: impl FnOnce() -> Answer<Response> + Send + 'static) -> Answer<Response> {
+    tokio::task::spawn_blocking(page).await.map_err(|error| Problem::internal(&error))?
 }
 
 /// Whether there is a log.
@@ -203,5 +208,5 @@ async fn lines(
     let count = wanted.limit.map_or(WINDOW, Cursor::number).min(MOST_LINES);
     let Read { lines, .. } =
         read::part(path(&app, &found, wanted.is_serve()), Part::Lines(from, count), Vec::new()).await?;
-    super::page(&LinesPage::of(lines, found.attempt.started_at))
+    drawn(move || super::page(&LinesPage::of(lines, found.attempt.started_at))).await
 }

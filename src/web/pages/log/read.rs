@@ -38,6 +38,8 @@ pub struct Read {
 
 /// Characters of a line that a page shows; the raw log has them all.
 pub const LONGEST: usize = 4000;
+/// Bytes of a long line that are shown before what was found in it.
+const BEFORE: usize = 200;
 /// Steps that a long log is folded by; of more, only the log is shown.
 const STEPS: usize = 40;
 /// Text that is read at once.
@@ -58,12 +60,8 @@ fn read(log: &mut LogReader, part: Part, steps: &[StepRow]) -> Result<Read, LogE
     let (from, count) = match part {
         Part::Search(text) => {
             let Search { hits, more } = log.search(&text, HITS, 0)?;
-            return Ok(Read {
-                lines: hits.into_iter().map(|hit| hit.line).collect(),
-                total,
-                more_hits: more,
-                ..Read::default()
-            });
+            let lines = hits.into_iter().map(|hit| cut_around(hit.line, &text)).collect();
+            return Ok(Read { lines, total, more_hits: more, ..Read::default() });
         }
         Part::Lines(from, count) => (from, count),
         Part::Usual | Part::Window(_) | Part::Step(_) if total <= WHOLE => (0, WHOLE),
@@ -92,6 +90,17 @@ fn cut(mut line: Line) -> Line {
         line.text.push_str(&format!("… {left} more bytes, in the raw log"));
     }
     line
+}
+
+/// Of a long line the part with the first hit.
+fn cut_around(mut line: Line, text: &str) -> Line {
+    let Some(at) = line.text.find(text).filter(|at| *at > LONGEST / 2) else { return cut(line) };
+    let mut from = at.saturating_sub(BEFORE);
+    while !line.text.is_char_boundary(from) {
+        from -= 1;
+    }
+    line.text.replace_range(..from, "…");
+    cut(line)
 }
 
 /// Where the lines of each step lie.

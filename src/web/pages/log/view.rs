@@ -109,8 +109,10 @@ pub struct Row {
     number: u64,
     /// The line's index, counted from 0.
     index: u64,
-    /// Seconds since the attempt began.
-    at: String,
+    /// The time of day in UTC, which the script tells in the reader's zone, and the seconds since the attempt began.
+    at: Micros,
+    clock: String,
+    after: String,
     /// `o`, `e` or `n`: standard output, standard error, our own notes.
     stream: &'static str,
     text: Text,
@@ -121,7 +123,9 @@ impl Row {
         Self {
             number: line.number + 1,
             index: line.number,
-            at: format!("{:.2}", line.at.since(began).as_secs_f64()),
+            at: Micros(line.at.0 / 1000),
+            clock: clock(line.at),
+            after: format!("{:.2}", line.at.since(began).as_secs_f64()),
             stream: match line.stream {
                 Stream::Stdout => "o",
                 Stream::Stderr => "e",
@@ -130,6 +134,10 @@ impl Row {
             text: Text::of(&line.text),
         }
     }
+}
+
+fn clock(at: Micros) -> String {
+    jiff::Timestamp::from_microsecond(at.0).map(|at| at.strftime("%H:%M:%S").to_string()).unwrap_or_default()
 }
 
 /// Lines alone, for the script.

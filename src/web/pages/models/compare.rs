@@ -1,6 +1,6 @@
 //! Two versions of a model side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use askama::Template;
 use axum::Json;
@@ -64,7 +64,8 @@ struct Row {
     difference: String,
     /// In a word, where it is known which way is better.
     word: &'static str,
-    shape: &'static str,
+    /// The word's symbol, if the verdict rests on this metric; numbers that nobody tested are told in words alone.
+    shape: Option<&'static str>,
 }
 
 /// Two versions.
@@ -103,6 +104,9 @@ impl ComparePage {
         all: &[DecisionView],
     ) -> Self {
         let goals = goals(all);
+        let findings_of = |row: &DecisionView| row.evidence.get("findings").and_then(Value::as_array).cloned();
+        let tested: BTreeSet<String> =
+            decision.and_then(findings_of).into_iter().flatten().map(|finding| text(&finding, "metric")).collect();
         let mut names: Vec<&String> = a.metrics.keys().chain(b.metrics.keys()).collect();
         // Those that decide come first.
         names.sort_by_key(|name| (!goals.contains_key(name.as_str()), (*name).clone()));
@@ -115,7 +119,10 @@ impl ComparePage {
         Self {
             rows: names
                 .into_iter()
-                .map(|name| row(name, a, b, goals.get(name.as_str()).copied().or(known(name))))
+                .map(|name| {
+                    let more_is_better = goals.get(name.as_str()).copied().or(known(name));
+                    row(name, a, b, more_is_better, tested.contains(name.as_str()))
+                })
                 .collect(),
             matrices,
             by_hand: None,
@@ -161,7 +168,7 @@ fn known(name: &str) -> Option<bool> {
     metrics::find(name).map(|metric| metric.goal == Goal::Maximize)
 }
 
-fn row(name: &str, a: &VersionView, b: &VersionView, more_is_better: Option<bool>) -> Row {
+fn row(name: &str, a: &VersionView, b: &VersionView, more_is_better: Option<bool>, tested: bool) -> Row {
     let (one, other) = (a.metrics.get(name).copied(), b.metrics.get(name).copied());
     let number = |value: Option<f64>| value.map_or("–".to_owned(), words::number);
     let difference = one.zip(other).map(|(one, other)| other - one);
@@ -176,14 +183,18 @@ fn row(name: &str, a: &VersionView, b: &VersionView, more_is_better: Option<bool
         (Some(_), Some(_)) => ("same", "skipped"),
         (None, _) | (_, None) => ("", ""),
     };
-    let signed = |value: f64| format!("{}{}", if value > 0.0 { "+" } else { "" }, words::number(value));
+    let signed = |value: f64| {
+        // As the verdict's sentences have it.
+        let number = if value != 0.0 && value.abs() < 5e-4 { format!("{value:.2e}") } else { words::number(value) };
+        format!("{}{number}", if value > 0.0 { "+" } else { "" })
+    };
     Row {
         metric: name.to_owned(),
         a: number(one),
         b: number(other),
         difference: difference.map(signed).unwrap_or_default(),
         word,
-        shape,
+        shape: tested.then_some(shape),
     }
 }
 

@@ -106,6 +106,8 @@ pub struct Finding {
     pub role: String,
 }
 
+/// Metrics that can be chosen for the chart.
+const NAMES: usize = 200;
 /// Metrics that a table has room for.
 const COLUMNS: usize = 4;
 
@@ -205,6 +207,7 @@ fn metrics(versions: &[VersionView], judged: &[String]) -> Vec<String> {
         (minor, first, name.clone())
     };
     names.sort_by_cached_key(place);
+    names.truncate(NAMES);
     names
 }
 

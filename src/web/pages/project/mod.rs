@@ -13,6 +13,7 @@ use axum::routing::get;
 use serde::Deserialize;
 
 use super::csv;
+use super::serving::{Serving, serving};
 use super::shell::{Section, Shell};
 use super::visitor::Visitor;
 use crate::daemon::projects::Project;
@@ -21,9 +22,11 @@ use crate::ids::{BuildId, Micros};
 use crate::pipeline;
 use crate::pipeline::types::Param;
 use crate::store::access::Scope;
-use crate::store::glance::{self, Glance, Wanted};
-use crate::store::{StoreError, Tx, builds, triggers};
+use crate::store::find::{self, Wanted};
+use crate::store::glance::{self, Glance};
+use crate::store::{StoreError, Tx, builds, triggers, verdicts};
 use crate::web::App;
+use crate::web::api::models::ModelView;
 use crate::web::api::page::{Asked, Cursor, Named};
 use crate::web::problem::{Answer, Problem};
 use view::{PipelineForm, ProjectPage, Rows};
@@ -57,6 +60,8 @@ pub struct Looked {
     #[serde(default)]
     status: String,
     #[serde(default)]
+    actor: String,
+    #[serde(default)]
     text: String,
     before: Option<Cursor>,
     /// The stage whose durations are charted; that of whole builds if empty.
@@ -75,7 +80,7 @@ impl Looked {
             status: given(&self.status),
             event: given(&self.event),
             text: given(&self.text),
-            most: None,
+            actor: given(&self.actor),
         }
     }
 }
@@ -100,11 +105,22 @@ async fn show(
     let rows = app.engine.store.read(move |db| read(db, &asked, before, trigger));
     let rows = rows.await?;
     let can_start = visitor.may_in(Scope::Trigger, &name) && project.problem.is_none();
+    let page_name = name.clone();
     let mut shell = Shell::new(&visitor, Section::Builds, name).live("/api/v1/events");
     // A decision is no event of a build.
     shell.every = rows.asked.as_ref().filter(|row| row.decision.is_none()).map(|_| 2);
     let page = ProjectPage::of(shell, &project, &wanted, &rows, can_start, &app.public_url, now());
-    super::page(&page.charted(&rows, &looked.stage))
+    let (models, serving) = models(&visitor, &app, &page_name).await?;
+    super::page(&page.charted(&rows, &looked.stage).with_models(models, serving))
+}
+
+/// The models that a project trains, and what of them serves.
+async fn models(visitor: &Visitor, app: &App, project: &str) -> Answer<(Vec<ModelView>, Vec<Serving>)> {
+    let axum::Json(models) = crate::web::api::models::list(visitor.caller.clone(), State(app.clone())).await?;
+    let models: Vec<ModelView> = models.into_iter().filter(|model| model.project == project).collect();
+    let serving = if models.is_empty() { Vec::new() } else { serving(visitor, app, None).await? };
+    let serving = serving.into_iter().filter(|one| one.project.as_deref() == Some(project)).collect();
+    Ok((models, serving))
 }
 
 fn read(db: &Tx, wanted: &Wanted, before: Option<BuildId>, trigger: Option<u64>) -> Result<Rows, StoreError> {
@@ -114,8 +130,13 @@ fn read(db: &Tx, wanted: &Wanted, before: Option<BuildId>, trigger: Option<u64>)
     let heard = heard.into_iter().map(|row| Ok((triggers::builds(db, row.id)?, row)));
     let asked = trigger.map(|id| triggers::get(db, id)).transpose()?;
     let asked = asked.filter(|row| row.project == wanted.project);
+    let found = find::find(db, wanted, before, ROWS)?;
+    let verdicts = found.builds.iter().map(|row| verdicts::of_build(db, row.id)).collect::<Result<_, _>>()?;
+    let order = newest.first().map(|row| builds::stages(db, row.id)).transpose()?.unwrap_or_default();
     Ok(Rows {
-        found: glance::find(db, wanted, before, ROWS)?,
+        found,
+        verdicts,
+        order: order.into_iter().map(|stage| stage.node.to_string()).collect(),
         is_first: before.is_none(),
         forms: forms(db, &newest)?,
         lately: lately.collect::<Result<_, StoreError>>()?,
@@ -170,8 +191,9 @@ fn forms(db: &Tx, newest: &[Glance]) -> Result<Vec<PipelineForm>, StoreError> {
         // What this version cannot read has no form.
         let Ok(parsed) = pipeline::parse(&request.file, request.text.as_bytes()) else { continue };
         let params: Vec<(String, Param)> = parsed.pipeline.params.into_iter().collect();
+        let schedules = parsed.pipeline.on.schedule;
         let branch = request.default_branch.or(request.branch).unwrap_or_else(|| "main".to_owned());
-        forms.push(PipelineForm { pipeline: row.pipeline.clone(), file: request.file, branch, params });
+        forms.push(PipelineForm { pipeline: row.pipeline.clone(), file: request.file, branch, schedules, params });
     }
     Ok(forms)
 }

@@ -39,11 +39,12 @@ fn is(one: &Tried, result: &str) -> bool {
     one.result.as_deref() == Some(result)
 }
 
-/// All stages of these builds, by name.
-pub fn lately(builds: &[OfBuild]) -> Vec<StageLately> {
+/// All stages of these builds: those that are in the newest in its order, then the others by name.
+pub fn lately(builds: &[OfBuild], order: &[String]) -> Vec<StageLately> {
     let mut nodes: Vec<&str> = builds.iter().flat_map(|(_, all)| all).map(|one| one.node.as_str()).collect();
     nodes.sort_unstable();
     nodes.dedup();
+    nodes.sort_by_key(|node| order.iter().position(|other| other == node).unwrap_or(usize::MAX));
     let stage = |node: &str| {
         let runs: Vec<Vec<&Tried>> = of_stage(builds, node).map(|(_, tries)| tries).collect();
         let last =
@@ -118,7 +119,9 @@ mod tests {
             (BuildId(2), vec![one("test", 1, "interrupted", 9), one("test", 2, "succeeded", 4)]),
             (BuildId(1), vec![one("test", 1, "succeeded", 3), one("train", 1, "succeeded", 5)]),
         ];
-        let found = lately(&builds);
+        let found = lately(&builds, &[]);
+        let ordered = lately(&builds, &["train".to_owned(), "test".to_owned()]);
+        assert_eq!(ordered.iter().map(|stage| stage.node.as_str()).collect::<Vec<_>>(), ["train", "test"]);
         let test =
             StageLately { node: "test".to_owned(), runs: 4, failed: 0, flaky: 1, usual: Some(Duration::from_secs(3)) };
         let train =

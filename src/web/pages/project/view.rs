@@ -10,14 +10,20 @@ use super::start::PARAM;
 use crate::config::types::Poll;
 use crate::daemon::projects::Project;
 use crate::ids::{BuildId, Micros};
-use crate::pipeline::types::{Param, ParamKind};
+use crate::pipeline::types::{Param, ParamKind, Schedule};
 use crate::plot::{Point, Row, Scale};
-use crate::store::glance::{Found, Glance, LOOKED_AT, Wanted};
+use crate::store::find::{Found, LOOKED_AT, Wanted};
+use crate::store::glance::Glance;
 use crate::store::triggers::{Decided, TriggerRow};
+use crate::store::verdicts::Verdict;
+use crate::trigger::schedule::Timetable;
+use crate::web::api::models::ModelView;
 use crate::web::pages::coded::Coded;
 use crate::web::pages::line::Line;
 use crate::web::pages::mark::Mark;
 use crate::web::pages::moment::Moment;
+use crate::web::pages::refused::{self, Refused};
+use crate::web::pages::serving::Serving;
 use crate::web::pages::shell::{Section, Shell};
 use crate::words;
 
@@ -25,6 +31,10 @@ use crate::words;
 pub struct Rows {
     /// The builds that were looked for.
     pub found: Found,
+    /// What each of them decided about models.
+    pub verdicts: Vec<Vec<Verdict>>,
+    /// The stages of the newest build, in the plan's order.
+    pub order: Vec<String>,
     /// They are the newest.
     pub is_first: bool,
     /// The newest builds, whatever was looked for.
@@ -49,6 +59,8 @@ pub struct PipelineForm {
     pub file: String,
     /// The branch that is built if no other is named.
     pub branch: String,
+    /// When it is started by the clock.
+    pub schedules: Vec<Schedule>,
     /// What it takes.
     pub params: Vec<(String, Param)>,
 }
@@ -62,6 +74,12 @@ pub struct ProjectPage {
     repository: String,
     problem: Option<String>,
     asked: Option<Outcome>,
+    /// What came last, if it could not be built.
+    refused: Option<Refused>,
+    models: Vec<ModelView>,
+    serving: Vec<Serving>,
+    /// Each schedule in words, and when it is next.
+    schedules: Vec<(String, Option<Moment>)>,
     wanted: Fields,
     filtered: bool,
     builds: Vec<Line>,
@@ -85,6 +103,7 @@ pub struct ProjectPage {
 /// The filter's fields as they were filled in.
 struct Fields {
     branch: String,
+    actor: String,
     event: Vec<Choice>,
     status: Vec<Choice>,
     text: String,
@@ -119,6 +138,8 @@ struct Field {
 
 struct Heard {
     source: &'static str,
+    what: String,
+    delivery: Option<u64>,
     at: Moment,
     outcome: Outcome,
 }
@@ -148,25 +169,29 @@ impl ProjectPage {
         let base = public_url.trim_end_matches('/');
         let name = project.name.clone();
         let filtered = *wanted != Wanted { project: name.clone(), ..Wanted::default() };
-        let scanned = wanted.event.is_some() || wanted.text.is_some();
         Self {
             repository: project.settings.repository.to_string(),
             problem: project.problem.clone(),
             asked: rows.asked.as_ref().map(|row| outcome(row, &rows.started)),
             wanted: Fields {
                 branch: wanted.branch.clone().unwrap_or_default(),
+                actor: wanted.actor.clone().unwrap_or_default(),
                 event: choices("any event", &EVENTS, wanted.event.as_deref()),
                 status: choices("any state", &STATES, wanted.status.as_deref()),
                 text: wanted.text.clone().unwrap_or_default(),
             },
             filtered,
-            builds: rows.found.builds.iter().map(|row| Line::of(row, now)).collect(),
+            builds: lines(rows, now),
             is_first: rows.is_first,
             older: rows.found.looked_to.map(|before| older(wanted, before)),
-            looked_at: (scanned && rows.found.looked_to.is_some()).then_some(LOOKED_AT),
+            looked_at: (wanted.is_scanned() && rows.found.looked_to.is_some()).then_some(LOOKED_AT),
             chart: None,
             charted: String::new(),
-            stages: stages::lately(&rows.lately),
+            stages: stages::lately(&rows.lately, &rows.order),
+            refused: refused(rows, now),
+            serving: Vec::new(),
+            models: Vec::new(),
+            schedules: schedules(&rows.forms, now),
             rates: rates(&rows.newest),
             can_start,
             forms: rows.forms.iter().map(form).collect(),
@@ -180,6 +205,11 @@ impl ProjectPage {
         }
     }
 
+    /// With the models that it trains, and what of them serves.
+    pub fn with_models(self, models: Vec<ModelView>, serving: Vec<Serving>) -> Self {
+        Self { models, serving, ..self }
+    }
+
     /// With the chart of a stage, or of whole builds.
     pub fn charted(self, rows: &Rows, stage: &str) -> Self {
         let known = self.stages.iter().any(|one| one.node == stage);
@@ -187,6 +217,28 @@ impl ProjectPage {
         let charted = if known { stage.to_owned() } else { String::new() };
         Self { chart: of_stage.or_else(|| chart(&rows.newest)), charted, ..self }
     }
+}
+
+fn lines(rows: &Rows, now: Micros) -> Vec<Line> {
+    let verdicts = rows.verdicts.iter().map(Vec::as_slice).chain(std::iter::repeat(&[][..]));
+    rows.found.builds.iter().zip(verdicts).map(|(row, verdicts)| Line::of(row, now).judged(verdicts)).collect()
+}
+
+/// What came last, if it could not be built: until the next thing comes, that is what one has to know.
+fn refused(rows: &Rows, now: Micros) -> Option<Refused> {
+    let (_, last) = rows.heard.first()?;
+    (last.decision == Some(Decided::Failed) && rows.asked.is_none()).then(|| Refused::of(last, now))
+}
+
+/// The schedules of the newest pipelines. What cannot be kept is told where it was pushed.
+fn schedules(forms: &[PipelineForm], now: Micros) -> Vec<(String, Option<Moment>)> {
+    let zones = jiff::tz::db();
+    let of = |schedule: &Schedule| {
+        let next = Timetable::new(schedule, zones).ok().and_then(|table| table.next_after(now));
+        let branch = schedule.branch.as_deref().map(|branch| format!(" on {branch}")).unwrap_or_default();
+        (format!("{} {}{branch}", schedule.cron, schedule.timezone), next.map(|at| Moment::of(at, now)))
+    };
+    forms.iter().flat_map(|form| &form.schedules).map(of).collect()
 }
 
 fn choices(any: &str, values: &[&str], chosen: Option<&str>) -> Vec<Choice> {
@@ -202,8 +254,13 @@ fn choices(any: &str, values: &[&str], chosen: Option<&str>) -> Vec<Choice> {
 /// The query of the next page.
 fn older(wanted: &Wanted, before: BuildId) -> String {
     let mut query = Serializer::new(String::new());
-    let fields =
-        [("branch", &wanted.branch), ("status", &wanted.status), ("event", &wanted.event), ("text", &wanted.text)];
+    let fields = [
+        ("branch", &wanted.branch),
+        ("status", &wanted.status),
+        ("event", &wanted.event),
+        ("actor", &wanted.actor),
+        ("text", &wanted.text),
+    ];
     for (name, value) in fields {
         if let Some(value) = value {
             query.append_pair(name, value);
@@ -319,7 +376,13 @@ fn select(field: Field, values: &[String], chosen: Option<&str>) -> Field {
 }
 
 fn heard(row: &TriggerRow, builds: &[BuildId], now: Micros) -> Heard {
-    Heard { source: row.source.word(), at: Moment::of(row.received_at, now), outcome: outcome(row, builds) }
+    Heard {
+        source: row.source.word(),
+        what: refused::what(&row.subject, row.identity.as_deref()),
+        delivery: row.delivery,
+        at: Moment::of(row.received_at, now),
+        outcome: outcome(row, builds),
+    }
 }
 
 fn outcome(row: &TriggerRow, builds: &[BuildId]) -> Outcome {
