@@ -31,7 +31,7 @@ impl Two {
         let other = Place::with(nothing);
         let commit = |place: &Place| {
             git(&place.project(), &["add", "-A"]);
-            git(&place.project(), &["commit", "-q", "-m", "a commit"]);
+            git(&place.project(), &["commit", "-q", "--allow-empty", "-m", "a commit"]);
         };
         git(&other.project(), &["init", "-q", "-b", "main", "."]);
         commit(&other);
@@ -192,5 +192,29 @@ fn versions_of_several_projects_are_held_apart() {
     two.start("hidden");
     eventually("it trains again or takes the result", || two.status(5) == "failed");
     assert!(two.failure(5, 1).contains("version 2, was made by another project"), "{}", two.failure(5, 1));
+    assert_eq!(two.daemon.terminate(), 0);
+}
+
+/// Names of tokens are chosen freely, and so are keys of requests.
+#[test]
+fn answers_are_given_again_to_their_own_token_alone() {
+    let nothing = "stages: { a: { run: 'true' } }";
+    let two = Two::new(nothing, nothing);
+    let make = |project: &str| token(&two.site, "nightly", &["--scope", "trigger", "--project", project]);
+    let (demo, hidden) = (make("demo"), make("hidden"));
+    let start = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let json = ("content-type", "application/json");
+        let headers = [("authorization", bearer.as_str()), json, ("idempotency-key", "tonight")];
+        request(two.daemon.address(), "POST", "/api/v1/projects/hidden/builds", &headers, b"{}").unwrap()
+    };
+    let first = start(&hidden);
+    assert_eq!(first.status, 202, "{}", first.body);
+    assert_eq!(start(&demo).status, 404, "it may not know of that project");
+    let again = start(&hidden);
+    assert_eq!((again.status, &again.body), (202, &first.body));
+    assert_eq!(start(&two.admin).status, 202);
+    eventually("both were started, once each", || two.status(4) == "passed");
+    assert_eq!(two.get(&two.admin, "/builds")["items"].as_array().unwrap().len(), 4);
     assert_eq!(two.daemon.terminate(), 0);
 }
