@@ -73,6 +73,7 @@ pub fn router(app: App, numbers: bool) -> Router {
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(axum::middleware::from_fn_with_state(app.clone(), session::own_names))
+        .layer(axum::middleware::from_fn(api::sealed::seal))
         .layer(axum::middleware::from_fn(pages::for_people))
         .layer(axum::middleware::from_fn_with_state(app.traces, request_id::stamp))
 }
