@@ -218,3 +218,32 @@ fn answers_are_given_again_to_their_own_token_alone() {
     assert_eq!(two.get(&two.admin, "/builds")["items"].as_array().unwrap().len(), 4);
     assert_eq!(two.daemon.terminate(), 0);
 }
+
+#[test]
+fn the_queue_of_a_project_is_its_own() {
+    let nothing = "stages: { a: { run: 'true' } }";
+    let two = Two::new(nothing, nothing);
+    assert_eq!(two.ask(&two.admin, "POST", "/queue/pause", &json!({})).status, 202);
+    two.start("hidden");
+    eventually("one waits", || two.status(3) == "queued");
+    two.start("demo");
+    eventually("another one waits", || two.status(4) == "queued");
+    // More than are shown, and all of them go first.
+    let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 520) \
+                INSERT INTO builds (project, pipeline, request, status, status_json, created_at, trigger, priority) \
+                SELECT project, pipeline, request, status, status_json, created_at, trigger, 9 FROM builds, n WHERE id = 3";
+    database(&two.site).execute(many, []).unwrap();
+    let (demo, hidden) = (two.held_to("demo"), two.held_to("hidden"));
+    let counted = |token: &str| {
+        let queue = two.get(token, "/queue");
+        (queue["count"].as_u64().unwrap(), queue["waiting"].as_array().unwrap().len())
+    };
+    eventually("the queue has looked", || {
+        two.ask(&two.admin, "POST", "/queue/pause", &json!({}));
+        counted(&two.admin) == (522, 500)
+    });
+    assert_eq!(counted(&hidden), (521, 500));
+    assert_eq!(counted(&demo), (1, 1), "its own is shown, however many of others go first");
+    assert_eq!(two.get(&demo, "/queue")["waiting"][0]["build"], 4);
+    two.daemon.kill();
+}
