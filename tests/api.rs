@@ -62,6 +62,7 @@ fn models_artifacts_and_feeds() {
     let (head, badge) = whole(&daemon, "/api/v1/projects/demo/badge.svg?branch=main", "");
     assert!(head.contains("content-type: image/svg+xml") && head.contains("cache-control: no-cache"), "{head}");
     assert!(String::from_utf8(badge).unwrap().contains("build: passed"));
+    assert!(head.contains("cross-origin-resource-policy: cross-origin"), "every site may show it: {head}");
     let (_, badge) = whole(&daemon, "/api/v1/projects/demo/badge.svg?branch=nowhere", "");
     assert!(String::from_utf8(badge).unwrap().contains("build: unknown"));
     let (head, feed) = whole(&daemon, "/api/v1/projects/demo/feed.atom", "");
@@ -72,8 +73,30 @@ fn models_artifacts_and_feeds() {
     let feed = String::from_utf8(feed).unwrap();
     assert!(feed.contains("name=\"demo / players\" activity=\"Sleeping\" lastBuildStatus=\"Success\""), "{feed}");
 
+    sealed(&daemon);
     daemon.terminate();
     clear(&site.place);
+}
+
+/// What is answered is nobody's to keep, to frame or to take in.
+fn sealed(daemon: &Served) {
+    let log = "/api/v1/builds/1/stages/train/attempts/1/log";
+    let unmarked =
+        ["/api/v1/builds", "/api/v1/openapi.json", "/api/v1/cctray.xml", log, "/api/v1/builds/99", "/api/v1/nothing"];
+    for path in unmarked.into_iter().map(str::to_owned).chain([format!("{log}/raw")]) {
+        let (head, _) = whole(daemon, &path, "");
+        for header in [
+            "cache-control: no-store",
+            "x-content-type-options: nosniff",
+            "frame-ancestors 'none'",
+            "default-src 'none'",
+            "cross-origin-resource-policy: same-origin",
+        ] {
+            assert!(head.contains(header), "{path}: {header}: {head}");
+        }
+    }
+    let (head, _) = whole(daemon, "/api/v1/projects/demo/feed.atom", "");
+    assert!(head.contains("cache-control: no-cache") && !head.contains("no-store"), "{head}");
 }
 
 fn artifacts(daemon: &Served) {
@@ -102,6 +125,7 @@ fn artifacts(daemon: &Served) {
     let tag = format!("if-none-match: \"{}\"\r\n", file["blake3"].as_str().unwrap());
     let (head, body) = whole(daemon, &format!("{path}/{name}"), &tag);
     assert!(head.starts_with("http/1.1 304") && body.is_empty(), "{head}");
+    assert!(head.contains("cache-control: private, no-cache") && !head.contains("no-store"), "{head}");
     for nothing in ["nothing", "../../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "%2Fetc%2Fpasswd"] {
         let answer = request(daemon.address(), "GET", &format!("{path}/{nothing}"), &[], b"").unwrap();
         assert_eq!(answer.status, 404, "{nothing}: {}", answer.body);

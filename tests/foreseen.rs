@@ -70,3 +70,18 @@ fn a_plan_names_the_secrets_that_a_run_wants() {
     assert!(ended.err.contains("`run` wants a value for PLAN_SECRET_UNSET"), "{}", ended.err);
     place.expect(2, &["run"]);
 }
+
+#[test]
+fn a_model_of_another_project() {
+    let pipeline =
+        |run: &str| format!("stages:\n  train:\n    run: '{run}'\n    train: {{ model: shared, artifact: model }}\n");
+    let place = Place::with(&pipeline("echo 1 > model"));
+    place.expect(0, &["run"]);
+    // The same data folder, and a folder of another name.
+    let other = place.outside("other");
+    std::fs::create_dir_all(&other).unwrap();
+    std::fs::write(other.join("pipeline.yaml"), pipeline("echo 2 > model")).unwrap();
+    let told = place.expect(1, &["plan", other.join("pipeline.yaml").to_str().unwrap()]);
+    let words = "stage `train`: model `shared` belongs to another project: give yours another name";
+    assert!(told.err.contains(words), "{}", told.err);
+}

@@ -26,6 +26,7 @@ mod hostile;
 mod hostile_data;
 mod hostile_servers;
 mod images;
+mod isolation;
 mod kill;
 mod language;
 mod load;

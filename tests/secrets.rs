@@ -46,6 +46,7 @@ stages:
       echo "$TOKEN"; echo "$TOKEN" >&2
       printf %s "$TOKEN" | base64; printf 'x%s' "$TOKEN" | base64
       printf '%s' "{\"a\":\"$JSON\"}"
+      echo "$TOKEN" | sed 's/47/\x1b[01;31m\x1b[K47\x1b[m\x1b[K/'
       exit 3
     allow_failure: true
   metric-names:

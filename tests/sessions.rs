@@ -452,3 +452,29 @@ fn an_open_daemon_is_closed_to_other_sites() {
     let page = ask(daemon.address(), "GET /sign-in?next=/builds", &[], "");
     assert_eq!((page.status, page.header("location")), (303, Some("/builds")));
 }
+
+/// A name of somebody else's that leads here would make his pages ours. It reads nothing, not even what needs no right.
+#[test]
+fn without_tokens_strangers_names_lead_nowhere() {
+    let site = Site::new("stages: { a: { run: echo one } }", "poll = \"off\"\n");
+    let daemon = site.serve();
+    let status = |path: &str, host: &str| ask(daemon.address(), &format!("GET {path}"), &[("host", host)], "").status;
+    for path in ["/", "/metrics", "/api/v1/openapi.json", "/api/v1/builds", "/static/style.css", "/sign-in", "/nowhere"]
+    {
+        assert_eq!(status(path, "evil.example"), 403, "{path}");
+        assert_ne!(status(path, "localhost:8484"), 403, "{path}");
+    }
+    assert_eq!(status("/metrics", "localhost"), 200);
+    assert_eq!(status("/healthz", "10.1.2.3"), 200, "a probe asks by any name");
+    let hook = ask(daemon.address(), "POST /hooks/github", &[("host", "tunnel.example"), JSON], "{}");
+    assert_eq!(hook.status, 401, "it is for the signature to say: {}", hook.body);
+    assert_eq!(daemon.terminate(), 0);
+
+    // Where tokens are asked for, a name gives no rights.
+    let site = self::site("[metrics]\nlisten = \"127.0.0.1:0\"\n");
+    let daemon = site.serve();
+    for path in ["/healthz", "/api/v1/openapi.json"] {
+        assert_eq!(ask(daemon.address(), &format!("GET {path}"), &[("host", "ci.internal")], "").status, 200, "{path}");
+    }
+    assert_eq!(daemon.terminate(), 0);
+}

@@ -138,11 +138,9 @@ impl Daemon {
             stop: stop.clone(),
         };
         let numbers = app.clone();
-        let mut routes = web::router(app);
-        match metrics {
-            Some(own) => drop(tasks.spawn(own_metrics(own, numbers, stop.clone()))),
-            None if config.metrics.enabled => routes = routes.merge(web::metrics::route(numbers)),
-            None => {}
+        let routes = web::router(app, metrics.is_none() && config.metrics.enabled);
+        if let Some(own) = metrics {
+            tasks.spawn(own_metrics(own, numbers, stop.clone()));
         }
         let tls = config.server.tls.as_ref().map(|tls| Acceptor::new(&tls.cert, &tls.key)).transpose()?;
         if let Some(tls) = tls.clone() {

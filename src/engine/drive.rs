@@ -420,14 +420,24 @@ impl Driver {
 
     async fn attempt_ended(&mut self, node: usize, attempt: u32, done: AttemptDone) -> Result<(), EngineError> {
         let key = self.key(node);
-        let well = matches!(done.outcome, Outcome::Succeeded);
-        let also = Also {
-            ended: Some((key.clone(), attempt, done.outcome.clone(), done.steps, done.reports)),
-            result: done.result,
-            version: done.version,
+        let mut well = matches!(done.outcome, Outcome::Succeeded);
+        let registers = done.version.is_some();
+        let ended = |outcome: Outcome| vec![Event::AttemptEnded { node: key.clone(), attempt, outcome }];
+        let (steps, reports) = (done.steps, done.reports);
+        let also = |outcome: &Outcome| Also {
+            ended: Some((key.clone(), attempt, outcome.clone(), steps.clone(), reports.clone())),
             ..Also::default()
         };
-        self.commit(vec![Event::AttemptEnded { node: key.clone(), attempt, outcome: done.outcome }], also).await?;
+        let all = Also { result: done.result, version: done.version, ..also(&done.outcome) };
+        match self.commit(ended(done.outcome), all).await {
+            // Another project registered the model's first version after this training had looked.
+            Err(EngineError::Store(StoreError::Conflict(why))) if registers => {
+                well = false;
+                let outcome = Outcome::Failed { failure: Failure::new(FailureKind::Train, why) };
+                self.commit(ended(outcome.clone()), also(&outcome)).await?;
+            }
+            committed => committed?,
+        }
         // Only now, when the result is on the disk, may the unit go.
         let tidy = attempt::clean_up(Arc::clone(&self.build), node, attempt, done.keep);
         let place = self.places.remove(&node);

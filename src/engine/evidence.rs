@@ -79,13 +79,15 @@ pub async fn gather(attempt: &mut Attempt, spec: &Promote) -> Result<Case, Halt>
     let candidate = candidate(attempt, &spec.model).await?;
     let model = spec.model.clone();
     let store = &attempt.cx.build.engine.store;
-    let champion = store
-        .read(move |db| match models::champion(db, &model)? {
-            Some(version) => Ok(Some(models::version(db, &model, version)?)),
-            None => Ok(None),
+    let (owner, champion) = store
+        .read(move |db| {
+            let champion = models::champion(db, &model)?;
+            let champion = champion.map(|version| models::version(db, &model, version)).transpose()?;
+            Ok((models::owner(db, &model)?, champion))
         })
         .await
         .map_err(Halt::internal)?;
+    same_project(attempt, &spec.model, owner, champion.as_ref())?;
     let mut side = side(attempt, &candidate, attempt.cx.build.id).await?;
     let mut against = None;
     if let Some(champion) = &champion {
@@ -102,6 +104,31 @@ pub async fn gather(attempt: &mut Attempt, spec: &Promote) -> Result<Case, Halt>
     let store = &attempt.cx.build.engine.store;
     let turned_down = store.read(move |db| models::turned_down(db, &model, &artifact)).await.map_err(Halt::internal)?;
     Ok(Case { candidate, champion, turned_down, evidence: Evidence { candidate: side, champion: against } })
+}
+
+/// Earlier versions of this program let any project add versions to a model. What they left is no candidate of the one project,
+/// and tells the other no numbers.
+fn same_project(
+    attempt: &Attempt,
+    model: &str,
+    owner: Option<String>,
+    champion: Option<&VersionRow>,
+) -> Result<(), Halt> {
+    let project = &attempt.cx.build.request.project;
+    if owner.is_some_and(|owner| owner != *project) {
+        return Err(Halt::failed(FailureKind::Promote, models::belongs_elsewhere(model)));
+    }
+    match champion.filter(|champion| champion.lineage.project != *project) {
+        None => Ok(()),
+        Some(champion) => Err(Halt::failed(
+            FailureKind::Promote,
+            format!(
+                "the champion of `{model}`, version {}, was made by another project and is not judged against: `orchestrator \
+                 promote {model} VERSION` makes one of yours champion",
+                champion.version
+            ),
+        )),
+    }
 }
 
 fn wants_pairs(spec: &Promote) -> bool {

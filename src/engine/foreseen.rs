@@ -11,6 +11,7 @@ use crate::build::plan::{Node, Plan};
 use crate::pipeline::diagnostic::nearest;
 use crate::pipeline::types::{Body, Deploy, Generator, Kind, ServeApp, Stage};
 use crate::store::builds::BuildRequest;
+use crate::store::models;
 use crate::words::tidy;
 
 /// Each reason, for people; none if the build may well pass. Only stages count that run in any case and may not fail.
@@ -33,6 +34,7 @@ pub async fn reasons(
             continue;
         }
         found.extend(no_image(node, request));
+        found.extend(others_model(engine, node, request).await?);
         for (key, path) in files(&node.stage) {
             if !is_there(&tree, path) && !is_made(plan, index, path)? {
                 found.push(missing(node, key, path, &tree, &request.folder));
@@ -61,6 +63,18 @@ fn server_without_image(request: &BuildRequest, expanded: &Expanded) -> Option<S
         && serve.image.is_none()
         && ports::runner_of(serve, request.runner.as_deref()) == "docker";
     wants.then(|| "`serve` names no image, which the runner `docker` needs: add `image` to it".to_owned())
+}
+
+/// The model that it would register belongs to another project.
+async fn others_model(
+    engine: &Arc<Engine>,
+    node: &Node,
+    request: &BuildRequest,
+) -> Result<Option<String>, EngineError> {
+    let Kind::Train(train) = &node.stage.kind else { return Ok(None) };
+    let (model, project) = (train.model.clone(), request.project.clone());
+    let may = engine.store.read(move |db| models::may_be_of(db, &model, &project)).await?;
+    Ok((!may).then(|| format!("stage `{}`: {}", node.key, models::belongs_elsewhere(&train.model))))
 }
 
 /// The files that a stage reads in any case, with the keys that name them.

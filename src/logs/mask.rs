@@ -3,17 +3,26 @@
 //! PURE. The masked text is a pure function of the text, whatever the chunks it comes in: bytes that may be the begin of
 //! a secret are held back until that is decided. Secrets that overlap are hidden as one.
 //!
+//! Escape codes (colours, links) between the characters of a secret hide nothing from who reads the text on a terminal or a page,
+//! so a secret is found across them. They go with it, and all colours are put back behind it.
+//!
 //! What cannot be hidden: a secret that a program changes in a way not listed in [`Mask::new`] (reversed, encrypted,
-//! printed a character a line), and secrets of fewer than four characters, which would hide half of every text.
+//! printed a character a line, typed over itself), and secrets of fewer than four characters, which would hide half of every text.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use super::codes::{self, Code, ESCAPE};
 use super::encodings::forms;
 
 /// The fewest characters of a secret that is hidden.
 pub const SHORTEST: usize = 4;
+/// Escape codes that a secret is found across: as many bytes as one code may have, and for each byte of the secret as many more as two
+/// colours have. So the text that is held back has a bound.
+const CODES_A_BYTE: usize = 64;
+/// Puts all colours back.
+const RESET: &[u8] = b"\x1b[0m";
 
 /// What a set of secrets looks like. Cheap to clone.
 #[derive(Clone, Default)]
@@ -32,7 +41,11 @@ struct Patterns {
 /// What begins at a place.
 enum Found {
     Nothing,
-    Secret(usize),
+    Secret {
+        length: usize,
+        /// There are escape codes in it.
+        coded: bool,
+    },
     /// It depends on what comes next.
     Wait,
 }
@@ -74,7 +87,7 @@ impl Mask {
 
     /// Masks a stream.
     pub(crate) fn stream(&self) -> MaskStream {
-        MaskStream { mask: self.clone(), held: Vec::new(), covered: 0 }
+        MaskStream { mask: self.clone(), held: Vec::new(), cover: Cover::default() }
     }
 }
 
@@ -131,6 +144,9 @@ impl Patterns {
             let pair = [pattern[0], pattern[1]];
             let (word, bit) = pair_index(pair);
             this.pairs[word] |= bit;
+            // The second may come after an escape code.
+            let (word, bit) = pair_index([pattern[0], ESCAPE]);
+            this.pairs[word] |= bit;
             this.first[usize::from(pattern[0])] = true;
             this.by_pair.entry(pair).or_default().push(pattern);
         }
@@ -155,29 +171,75 @@ impl Patterns {
     }
 
     fn look(&self, rest: &[u8], last: bool) -> Found {
-        let [first, second, ..] = rest else {
-            return if last { Found::Nothing } else { Found::Wait };
-        };
-        for pattern in self.by_pair.get(&[*first, *second]).into_iter().flatten() {
-            if rest.starts_with(pattern) {
-                return Found::Secret(pattern.len());
-            }
-            if !last && pattern.starts_with(rest) {
-                return Found::Wait;
+        let Some(second) = seen(rest, 1, room(1)).map(|at| rest[at]) else { return undecided(last) };
+        let bucket = |second: u8| self.by_pair.get(&[rest[0], second]).into_iter().flatten();
+        // A secret may hold an escape character itself.
+        let own = (second != ESCAPE && rest[1] == ESCAPE).then_some(ESCAPE);
+        for pattern in own.into_iter().chain([second]).flat_map(bucket) {
+            match follow(pattern, rest, last) {
+                Found::Nothing => {}
+                found @ (Found::Secret { .. } | Found::Wait) => return found,
             }
         }
         Found::Nothing
     }
 }
 
+fn undecided(last: bool) -> Found {
+    if last { Found::Nothing } else { Found::Wait }
+}
+
+/// How many bytes of escape codes there may be between so many bytes of a secret and the next.
+fn room(matched: usize) -> usize {
+    codes::LONGEST + CODES_A_BYTE * matched
+}
+
+/// Where, from `at` on, the first byte is that is seen, if it is known yet. An escape character that begins no code counts as seen,
+/// and so does one whose code has no room.
+fn seen(text: &[u8], mut at: usize, mut room: usize) -> Option<usize> {
+    while *text.get(at)? == ESCAPE {
+        match codes::begun(&text[at..]) {
+            Code::Whole(length) if length <= room => (at, room) = (at + length, room - length),
+            Code::Whole(_) | Code::None => break,
+            Code::Open => return None,
+        }
+    }
+    Some(at)
+}
+
+/// Whether a text begins with this secret, escape codes aside. The first byte is known to.
+fn follow(pattern: &[u8], rest: &[u8], last: bool) -> Found {
+    let (mut at, mut codes) = (1, 0);
+    for (matched, wanted) in pattern.iter().enumerate().skip(1) {
+        if rest.get(at) != Some(wanted) {
+            let Some(next) = seen(rest, at, room(matched).saturating_sub(codes)) else { return undecided(last) };
+            codes += next - at;
+            at = next;
+            if rest[at] != *wanted {
+                return Found::Nothing;
+            }
+        }
+        at += 1;
+    }
+    Found::Secret { length: at, coded: codes > 0 }
+}
+
 /// A mask at work on one stream.
 #[derive(Debug)]
 pub(crate) struct MaskStream {
     mask: Mask,
-    /// What is not decided yet; shorter than the longest form.
+    /// What is not decided yet; shorter than the longest form, with as many codes as are looked across.
     held: Vec<u8>,
+    cover: Cover,
+}
+
+/// What is hidden just now.
+#[derive(Debug, Default)]
+struct Cover {
     /// How many bytes from here on are known to be a secret's.
-    covered: usize,
+    left: usize,
+    /// There are escape codes among them.
+    coded: bool,
 }
 
 impl MaskStream {
@@ -189,27 +251,27 @@ impl MaskStream {
     /// The stream ends here: what was held back is decided.
     pub(crate) fn finish(&mut self, sink: &mut impl FnMut(&[u8])) {
         self.run(&[], true, sink);
-        self.covered = 0;
+        self.cover = Cover::default();
     }
 
     fn run(&mut self, input: &[u8], last: bool, sink: &mut impl FnMut(&[u8])) {
         let Some(patterns) = self.mask.0.clone() else { return sink(input) };
         if self.held.is_empty() {
-            let from = scan(&patterns, &mut self.covered, input, last, sink);
+            let from = scan(&patterns, &mut self.cover, input, last, sink);
             self.held.extend_from_slice(&input[from..]);
         } else {
             self.held.extend_from_slice(input);
-            let from = scan(&patterns, &mut self.covered, &self.held, last, sink);
+            let from = scan(&patterns, &mut self.cover, &self.held, last, sink);
             self.held.drain(..from);
         }
     }
 }
 
 /// Gives on all that is decided, and says where the undecided begins.
-fn scan(patterns: &Patterns, covered: &mut usize, text: &[u8], last: bool, sink: &mut impl FnMut(&[u8])) -> usize {
+fn scan(patterns: &Patterns, cover: &mut Cover, text: &[u8], last: bool, sink: &mut impl FnMut(&[u8])) -> usize {
     let (mut at, mut clean) = (0, 0);
     while at < text.len() {
-        if *covered == 0 {
+        if cover.left == 0 {
             at = patterns.next_candidate(text, at);
             if at == text.len() {
                 break;
@@ -218,20 +280,24 @@ fn scan(patterns: &Patterns, covered: &mut usize, text: &[u8], last: bool, sink:
         match patterns.look(&text[at..], last) {
             Found::Nothing => {}
             Found::Wait => break,
-            Found::Secret(length) => {
-                if *covered == 0 {
+            Found::Secret { length, coded } => {
+                if cover.left == 0 {
                     if clean < at {
                         sink(&text[clean..at]);
                     }
                     sink(patterns.stars);
                 }
-                *covered = (*covered).max(length);
+                cover.left = cover.left.max(length);
+                cover.coded |= coded;
             }
         }
         at += 1;
-        if *covered > 0 {
-            *covered -= 1;
+        if cover.left > 0 {
+            cover.left -= 1;
             clean = at;
+            if cover.left == 0 && std::mem::take(&mut cover.coded) {
+                sink(RESET);
+            }
         }
     }
     if clean < at {
@@ -284,6 +350,41 @@ mod tests {
     }
 
     #[test]
+    fn colours_show_no_secret() {
+        let check = |secrets: &[&str], text: &str, expected: &str| {
+            assert_eq!(mask(secrets).apply_once(text), expected, "{text:?}");
+        };
+        // As `grep --color=always secret` writes it.
+        let grep = "a my-\u{1b}[01;31m\u{1b}[Ksecret\u{1b}[m\u{1b}[K-1 b";
+        check(&["my-secret-1"], grep, "a ***\u{1b}[0m b");
+        check(&["hunter2"], "\u{1b}[31mhun\u{1b}[0mter2 b", "\u{1b}[31m***\u{1b}[0m b");
+        check(&["hunter2"], "\u{1b}[31mhunter2\u{1b}[0m b", "\u{1b}[31m***\u{1b}[0m b");
+        check(&["hunter2"], "h\u{1b}]8;;https://a.example\u{1b}\\unt\u{1b}]8;;\u{7}er\u{1b}(B2", "***\u{1b}[0m");
+        check(&["h\u{1b}[1mter2"], "h\u{1b}[1mter2", "***");
+        check(&["p w/d"], "q=p%20w\u{1b}[1m%2f\u{1b}[md", "q=***\u{1b}[0m");
+        let coloured: String =
+            "hunter2".chars().map(|c| format!("\u{1b}[38;2;255;{};100m{c}\u{1b}[39m", c as u32)).collect();
+        check(&["hunter2"], &coloured, "\u{1b}[38;2;255;104;100m***\u{1b}[0m\u{1b}[39m");
+        for harmless in
+            ["hun\u{1b}[31mdred", "hun\u{1b}[31", "hunter\u{1b}[0m", "hun\u{1b}[31\nmter2", "hun\u{1b}]ter2"]
+        {
+            check(&["hunter2"], harmless, harmless);
+        }
+    }
+
+    #[test]
+    fn what_is_held_back_for_codes_has_a_bound() {
+        let mask = mask(&["hunter2"]);
+        for endless in ["\u{1b}]8;;", "\u{1b}[", "\u{1b}[m", "\u{1b}[1;1m", "\u{1b}"] {
+            let text = format!("hunte{}", endless.repeat(20_000));
+            let (mut stream, mut out) = (mask.stream(), 0);
+            stream.push(text.as_bytes(), &mut |piece| out += piece.len());
+            let held = text.len() - out;
+            assert!(held <= room(7) + codes::LONGEST + 7, "{endless:?}: {held}");
+        }
+    }
+
+    #[test]
     fn short_secrets_are_named() {
         let (mask, short) = Mask::new([("A", "abc"), ("B", ""), ("C", "äöü"), ("D", "abcd"), ("E", "    ")]);
         assert_eq!(short, ["A", "B", "C", "E"]);
@@ -305,6 +406,37 @@ mod tests {
         prop_oneof!["[ab]{4,9}", "[a-c/ \"é]{4,12}", "[a-z]{4}", "[ab]{2,5}\n[ab]{1,6}"]
     }
 
+    const CODES: [&str; 6] = [
+        "\u{1b}[31m",
+        "\u{1b}[0m",
+        "\u{1b}[01;31m\u{1b}[K",
+        "\u{1b}]8;;http://x/\u{1b}\\",
+        "\u{1b}]0;t\u{7}",
+        "\u{1b}(B",
+    ];
+
+    /// With a code before each `every`th character.
+    fn coloured(text: &str, every: usize, code: usize) -> String {
+        let codes =
+            |at: usize| if every > 0 && at.is_multiple_of(every) { CODES[(at + code) % CODES.len()] } else { "" };
+        text.chars().enumerate().flat_map(|(at, c)| codes(at).chars().chain([c])).collect()
+    }
+
+    /// As it is seen.
+    fn plain(text: &str) -> String {
+        let (mut rest, mut out) = (text.as_bytes(), Vec::new());
+        while let Some(byte) = rest.first() {
+            let code = if *byte == ESCAPE { codes::begun(rest) } else { Code::None };
+            let Code::Whole(length) = code else {
+                out.push(*byte);
+                rest = &rest[1..];
+                continue;
+            };
+            rest = &rest[length..];
+        }
+        String::from_utf8(out).expect("text")
+    }
+
     fn encoded(secret: &str, how: usize) -> String {
         match how {
             0 => secret.to_owned(),
@@ -322,12 +454,14 @@ mod tests {
         #[test]
         fn no_secret_is_left_and_the_chunks_do_not_matter(
             secrets in prop::collection::vec(secret(), 1..4),
-            parts in prop::collection::vec((0usize..4, 0usize..7, "[abc \n]{0,6}"), 0..8),
+            parts in prop::collection::vec((0usize..4, 0usize..7, "[abc \n]{0,6}", 0usize..4, 0usize..6), 0..8),
             size in 1usize..12,
         ) {
             let text: String = parts
                 .iter()
-                .map(|(which, how, between)| encoded(&secrets[which % secrets.len()], *how) + between)
+                .map(|(which, how, between, every, code)| {
+                    coloured(&encoded(&secrets[which % secrets.len()], *how), *every, *code) + between
+                })
                 .collect();
             let values: Vec<&str> = secrets.iter().map(String::as_str).collect();
             let mask = mask(&values);
@@ -343,6 +477,7 @@ mod tests {
                         _ => &form,
                     };
                     prop_assert!(!whole.contains(form), "{:?} in {:?} of {:?}", form, whole, text);
+                    prop_assert!(!plain(&whole).contains(form), "{:?} seen in {:?} of {:?}", form, whole, text);
                 }
             }
         }

@@ -9,7 +9,8 @@
 //! chunks they came in. So after a crash the writer counts what the file has, takes the source again from its first
 //! byte, and drops as much. It knows nothing of builds; it never holds a log in memory.
 
-pub mod compress;
+pub mod codes;
+mod compress;
 mod encodings;
 pub mod follow;
 pub mod format;

@@ -31,6 +31,9 @@ address of its own that only Prometheus reaches:
 listen = \"127.0.0.1:9464\"
 ```
 
+There it answers to whatever name it is asked by. On `server.listen`, a daemon with `auth.mode = \"none\"` tells it to the names of its own machine and of
+`server.public_url` alone.
+
 Counters begin at 0 with each start, as `rate()` and `increase()` expect. Times are in seconds, sizes in bytes. The series of a
 project that is removed from the configuration go with it. More than 2000 combinations of project, pipeline and stage are counted
 together under the name `other`.

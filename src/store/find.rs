@@ -146,3 +146,126 @@ pub fn find(db: &Connection, wanted: &Wanted, before: Option<BuildId>, limit: us
     let looked_to = if more { builds.last().map(|row| row.id) } else { end };
     Ok(Found { builds, looked_to })
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::params;
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::MIGRATIONS;
+
+    /// Builds 1 to `count` of two projects in turns.
+    fn database(count: u64) -> Connection {
+        let db = Connection::open_in_memory().expect("a database");
+        for script in MIGRATIONS {
+            db.execute_batch(script).expect("a migration");
+        }
+        for id in 1..=count {
+            let even = id % 2 == 0;
+            let request = json!({
+                "event": if id % 5 == 0 { "tag" } else { "push" }, "branch": if id % 3 == 0 { "main" } else { "other" },
+                "actor": if id % 7 == 0 { "Ann Lee" } else { "bob" }, "commit": format!("{:040x}", id * 0x0010_0000),
+                "title": format!("Mend the \"{}\" thing, pre-commit {id}", if id % 4 == 0 { "odd" } else { "usual" }),
+            });
+            let status = if id % 11 == 0 { "failed" } else { "passed" };
+            db.execute(
+                "INSERT INTO builds (id, project, pipeline, request, status, status_json, created_at) \
+                 VALUES (?1, ?2, 'p', ?3, ?4, ?5, 0)",
+                params![
+                    id,
+                    if even { "demo" } else { "demo-2" },
+                    request.to_string(),
+                    status,
+                    json!({ "status": status }).to_string()
+                ],
+            )
+            .expect("a build");
+        }
+        db
+    }
+
+    fn wanted(of: impl FnOnce(&mut Wanted)) -> Wanted {
+        let mut wanted = Wanted { project: "demo".to_owned(), ..Wanted::default() };
+        of(&mut wanted);
+        wanted
+    }
+
+    /// The numbers of all builds that are found, page by page.
+    fn all(db: &Connection, wanted: &Wanted) -> Vec<u64> {
+        let mut ids = Vec::new();
+        let mut before = None;
+        loop {
+            let found = find(db, wanted, before, 7).expect("found");
+            ids.extend(found.builds.iter().map(|row| row.id.0));
+            match found.looked_to {
+                Some(next) => before = Some(next),
+                None => return ids,
+            }
+        }
+    }
+
+    #[test]
+    fn each_wish_and_all_together_find_what_they_mean() {
+        let db = database(200);
+        let text = |text: &str| Some(text.to_owned());
+        let check = |wish: Wanted, holds: &dyn Fn(u64) -> bool| {
+            let expected: Vec<u64> = (1..=200).rev().filter(|id| id % 2 == 0 && holds(*id)).collect();
+            assert_eq!(all(&db, &wish), expected, "{wish:?}");
+        };
+        check(wanted(|_| {}), &|_| true);
+        check(wanted(|wish| wish.branch = text("main")), &|id| id % 3 == 0);
+        check(wanted(|wish| wish.status = text("failed")), &|id| id % 11 == 0);
+        check(wanted(|wish| wish.status = text("passed")), &|id| id % 11 != 0);
+        check(wanted(|wish| wish.event = text("tag")), &|id| id % 5 == 0);
+        check(wanted(|wish| wish.actor = text("Ann Lee")), &|id| id % 7 == 0);
+        check(wanted(|wish| wish.text = text("ODD")), &|id| id % 4 == 0);
+        check(wanted(|wish| wish.text = text("lee mend")), &|id| id % 7 == 0);
+        check(wanted(|wish| wish.text = text("commit")), &|_| true);
+        check(wanted(|wish| wish.text = text("comm* OR \"bob")), &|_| false);
+        check(wanted(|wish| wish.text = text("\"'!")), &|_| false);
+        check(wanted(|wish| wish.text = text(&format!("{:040x}", 20 * 0x0010_0000)[..38])), &|id| id == 20);
+        check(
+            wanted(|wish| (wish.branch, wish.status, wish.text) = (text("main"), text("passed"), text("usual"))),
+            &|id| id % 3 == 0 && id % 11 != 0 && id % 4 != 0,
+        );
+    }
+
+    #[test]
+    fn what_is_gone_is_not_found() {
+        let db = database(10);
+        db.execute("DELETE FROM builds WHERE id = 4", []).expect("gone");
+        assert_eq!(all(&db, &wanted(|wish| wish.text = Some("odd".to_owned()))), [8]);
+    }
+
+    #[test]
+    fn no_question_sorts_or_walks_through_all_builds() {
+        let db = database(10);
+        let some = || Some("x".to_owned());
+        let wishes = [
+            wanted(|_| {}),
+            wanted(|wish| wish.branch = some()),
+            wanted(|wish| wish.status = some()),
+            wanted(|wish| wish.event = some()),
+            wanted(|wish| wish.actor = some()),
+            wanted(|wish| wish.text = some()),
+        ];
+        for wish in wishes {
+            let first = wish.wishes().into_iter().next();
+            let ids =
+                first.map_or("builds INDEXED BY builds_by_project WHERE project = ?1 AND ?2 IS NULL", |wish| wish.ids);
+            let plan =
+                format!("EXPLAIN QUERY PLAN SELECT rowid FROM {ids} AND rowid < ?3 ORDER BY rowid DESC LIMIT ?4");
+            let mut query = db.prepare(&plan).expect("a plan");
+            let steps = query
+                .query_map(params!["demo", "project : \"x\"", 9, 3], |row| row.get::<_, String>(3))
+                .expect("steps");
+            for step in steps {
+                let step = step.expect("a step");
+                let by_words = step.contains("VIRTUAL TABLE INDEX");
+                assert!(step.starts_with("SEARCH") || by_words, "{wish:?}: {step}");
+                assert!(!step.contains("TEMP B-TREE"), "{wish:?}: {step}");
+            }
+        }
+    }
+}

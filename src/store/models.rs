@@ -95,8 +95,11 @@ pub struct NewVersion {
 /// Registers the next version of a model.
 ///
 /// # Errors
-/// The database's.
+/// [`StoreError::Conflict`] if the model belongs to another project.
 pub fn register(tx: &Connection, new: &NewVersion, at: Micros) -> Result<u64, StoreError> {
+    if !may_be_of(tx, &new.model, &new.lineage.project)? {
+        return Err(StoreError::Conflict(belongs_elsewhere(&new.model)));
+    }
     let version: u64 = tx
         .prepare_cached("SELECT coalesce(max(version), 0) + 1 FROM versions WHERE model = ?1")?
         .query_row([&new.model], |row| row.get(0))?;
@@ -116,6 +119,43 @@ pub fn register(tx: &Connection, new: &NewVersion, at: Micros) -> Result<u64, St
         at.0
     ])?;
     Ok(version)
+}
+
+/// The project that a model belongs to: that of its oldest version that there is. `None` if there is none.
+///
+/// # Errors
+/// The database's.
+pub fn owner(db: &Connection, model: &str) -> Result<Option<String>, StoreError> {
+    Ok(db
+        .prepare_cached(
+            "SELECT json_extract(lineage, '$.project') FROM versions WHERE model = ?1 ORDER BY version LIMIT 1",
+        )?
+        .query_row([model], |row| row.get(0))
+        .optional()?)
+}
+
+/// The project that made a version. `None` if there is no such version (any more).
+///
+/// # Errors
+/// The database's.
+pub fn made_in(db: &Connection, model: &str, version: u64) -> Result<Option<String>, StoreError> {
+    Ok(db
+        .prepare_cached("SELECT json_extract(lineage, '$.project') FROM versions WHERE model = ?1 AND version = ?2")?
+        .query_row(params![model, version], |row| row.get(0))
+        .optional()?)
+}
+
+/// Whether a project may have versions of this name: it is the owner's, or nobody's yet.
+///
+/// # Errors
+/// The database's.
+pub fn may_be_of(db: &Connection, model: &str, project: &str) -> Result<bool, StoreError> {
+    Ok(owner(db, model)?.is_none_or(|owner| owner == project))
+}
+
+/// What is said to a project that asks for another one's name. Whose it is may be none of its business.
+pub fn belongs_elsewhere(model: &str) -> String {
+    format!("model `{model}` belongs to another project: give yours another name")
 }
 
 const COLUMNS: &str = "model, version, build, node, artifact, outputs, metrics, lineage, made_at";
@@ -147,7 +187,12 @@ pub fn version(db: &Connection, model: &str, version: u64) -> Result<VersionRow,
     db.prepare_cached(&format!("SELECT {COLUMNS} FROM versions WHERE model = ?1 AND version = ?2"))?
         .query_row(params![model, version], row)
         .optional()?
-        .ok_or_else(|| StoreError::Missing(format!("model `{model}` has no version {version}")))?
+        .ok_or_else(|| StoreError::Missing(no_version(model, version)))?
+}
+
+/// What is said of a version that there is not, or not for whoever asks.
+pub fn no_version(model: &str, version: u64) -> String {
+    format!("model `{model}` has no version {version}")
 }
 
 /// The newest versions of a model, at most `limit`.
@@ -402,4 +447,45 @@ pub fn decisions_on_rows(db: &Connection, model: &str, rows_digest: &str) -> Res
 pub fn clear_champion(tx: &Connection, model: &str) -> Result<(), StoreError> {
     tx.prepare_cached("DELETE FROM aliases WHERE model = ?1 AND alias = 'champion'")?.execute([model])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::Store;
+
+    /// What two runs of the quickstart left.
+    const ROWS: &str = include_str!("../../tests/fixtures/store/first-schema.sql");
+
+    #[tokio::test]
+    async fn only_the_project_of_the_oldest_version_adds_more() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Arc::new(Store::open(&folder.path().join("s.db")).expect("opens"));
+        // The rows bring the data folder's name along.
+        let rows = store.write(|tx| {
+            tx.execute("DELETE FROM meta WHERE name = 'instance'", [])?;
+            Ok(tx.execute_batch(ROWS)?)
+        });
+        rows.await.expect("written");
+        let row = store.read(|db| version(db, "quickstart", 2)).await.expect("read");
+        let add = |model: &str, project: &str| {
+            let new = NewVersion {
+                model: model.to_owned(),
+                build: row.build,
+                node: row.node.clone(),
+                artifact: row.artifact.clone(),
+                outputs: row.outputs.clone(),
+                metrics: row.metrics.clone(),
+                lineage: Lineage { project: project.to_owned(), ..row.lineage.clone() },
+            };
+            store.write(move |tx| register(tx, &new, Micros(1)))
+        };
+        let Err(StoreError::Conflict(why)) = add("quickstart", "secret-project").await else { panic!("it is refused") };
+        assert_eq!(why, "model `quickstart` belongs to another project: give yours another name");
+        assert_eq!(add("quickstart", "quickstart").await.expect("its own"), 3);
+        assert_eq!(add("free", "secret-project").await.expect("nobody's"), 1);
+        assert_eq!(store.read(|db| owner(db, "free")).await.expect("read").as_deref(), Some("secret-project"));
+    }
 }

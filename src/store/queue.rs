@@ -52,6 +52,15 @@ pub fn waiting(db: &Connection, limit: usize) -> Result<Vec<Waiting>, StoreError
     rows.map(|row| Ok(row?)).collect()
 }
 
+/// The project of a build, without the rest of its row. `None` if there is no such build.
+///
+/// # Errors
+/// The database's.
+pub fn project_of(db: &Connection, build: BuildId) -> Result<Option<String>, StoreError> {
+    let mut query = db.prepare_cached("SELECT project FROM builds WHERE id = ?1")?;
+    Ok(query.query_row([build.0], |row| row.get(0)).optional()?)
+}
+
 /// How many builds of the daemon have not begun, counted up to `most`.
 ///
 /// # Errors

@@ -249,6 +249,15 @@ impl Caller {
         }
     }
 
+    /// Who this is, as no two callers are: names of tokens are anybody's to choose.
+    pub(super) fn identity(&self) -> String {
+        match &self.by {
+            By::Nothing => format!("name {}", self.name),
+            By::Token(id) => format!("token {id}"),
+            By::Session(held) => format!("session {}", held.hash),
+        }
+    }
+
     /// Whether what the caller is known by can end while the daemon runs.
     pub(super) fn can_end(&self) -> bool {
         self.by != By::Nothing

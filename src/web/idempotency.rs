@@ -48,7 +48,7 @@ async fn keyed(app: App, request: Request, next: Next) -> Answer<Response> {
     // Strangers leave nothing in the store, and nobody gets another one's answers.
     let caller = Caller::from_request_parts(&mut parts, &app).await?;
     let bytes = to_bytes(body, MOST_BYTES).await.map_err(|error| Problem::too_large(error.to_string()))?;
-    let key = hash(&format!("{}\0{given}", caller.name));
+    let key = hash(&format!("{}\0{given}", caller.identity()));
     let mut digest = blake3::Hasher::new();
     digest.update(parts.uri.to_string().as_bytes()).update(b"\0").update(&bytes);
     let digest = digest.finalize().to_hex().to_string();

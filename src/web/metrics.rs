@@ -34,16 +34,15 @@ struct Scrape {
 
 /// `/metrics` alone.
 pub fn route(app: App) -> Router {
-    let scrape = Scrape { app, champions: Arc::default() };
-    Router::new()
-        .route("/metrics", get(metrics))
-        .layer(middleware::from_fn_with_state(Traces::default(), request_id::stamp))
-        .with_state(scrape)
+    Router::new().route("/metrics", get(metrics)).with_state(Scrape { app, champions: Arc::default() })
 }
 
-/// What is served at an address of its own: `/metrics` and `/healthz`.
+/// What is served at an address of its own: `/metrics` and `/healthz`. It answers to any name, since scrapers have their own for
+/// us: whoever gives it an address says by that who reaches it.
 pub fn alone(app: App) -> Router {
-    route(app).route("/healthz", get(|| async { "ok\n" }))
+    route(app)
+        .layer(middleware::from_fn_with_state(Traces::default(), request_id::stamp))
+        .route("/healthz", get(|| async { "ok\n" }))
 }
 
 /// Counts the answers to webhook calls, and how long they took.

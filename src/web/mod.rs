@@ -57,20 +57,24 @@ pub struct App {
     pub secrets: Sealed,
 }
 
-/// All routes.
-pub fn router(app: App) -> Router {
+/// All routes; `/metrics` among them if it has no address of its own.
+pub fn router(app: App, numbers: bool) -> Router {
     let counted = axum::middleware::from_fn_with_state(app.clone(), metrics::deliveries);
     let hooks = post(hooks::github).layer(DefaultBodyLimit::max(crate::trigger::github::MAX_BODY_BYTES)).layer(counted);
-    Router::new()
+    let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .nest("/api/v1", api::router().layer(axum::middleware::from_fn_with_state(app.clone(), idempotency::once)))
         .route("/hooks/github", hooks)
         .merge(session::routes())
         .merge(pages::router())
+        .with_state(app.clone());
+    let routes = if numbers { routes.merge(metrics::route(app.clone())) } else { routes };
+    routes
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::wrong_method)
+        .layer(axum::middleware::from_fn_with_state(app.clone(), session::own_names))
+        .layer(axum::middleware::from_fn(api::sealed::seal))
         .layer(axum::middleware::from_fn(pages::for_people))
         .layer(pages::packed())
-        .layer(axum::middleware::from_fn_with_state(app.traces.clone(), request_id::stamp))
-        .with_state(app)
+        .layer(axum::middleware::from_fn_with_state(app.traces, request_id::stamp))
 }

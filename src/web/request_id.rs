@@ -28,8 +28,8 @@ pub async fn stamp(State(traces): State<Traces>, mut request: Request, next: Nex
     span.in_scope(|| {
         tracing::debug!(status = response.status().as_u16(), micros = took.as_micros() as u64, "answered")
     });
-    // Those who ask whether we are there say nothing by asking.
-    if route.as_ref().is_none_or(|route| route.as_str() != "/healthz") {
+    // Those who ask whether we are there, or how it goes, say nothing by asking.
+    if route.as_ref().is_none_or(|route| !matches!(route.as_str(), "/healthz" | "/metrics")) {
         traces.request(|| Served {
             method: method.to_string(),
             route: route.map(|route| route.as_str().to_owned()),

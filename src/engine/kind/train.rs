@@ -15,7 +15,7 @@ use crate::ids::NodeKey;
 use crate::judge::{metrics_file, predictions::Predictions};
 use crate::model::train::{TrainPaths, train};
 use crate::pipeline::types::{Linfa, Train};
-use crate::store::models::{Lineage, NewVersion, TrainFiles};
+use crate::store::models::{self, Lineage, NewVersion, TrainFiles};
 
 /// Largest metrics or parameters file that is read.
 const SMALL_FILE: u64 = 16 << 20;
@@ -27,6 +27,8 @@ const PREDICTIONS: u64 = 1 << 30;
 /// # Errors
 /// [`Halt`] if training failed, or its files are missing or wrong.
 pub async fn run(attempt: &mut Attempt, spec: &Train) -> Result<Good, Halt> {
+    // An hour of training is not thrown away. Another project may still come first: the last word is the transaction's.
+    ours(attempt, &spec.model).await?;
     let manifest = match &spec.linfa {
         Some(linfa) => built_in(attempt, spec, linfa).await?,
         None => plain::run_work(attempt, Vec::new()).await?,
@@ -35,10 +37,25 @@ pub async fn run(attempt: &mut Attempt, spec: &Train) -> Result<Good, Halt> {
     check_predictions(attempt, spec, &manifest).await?;
     let outputs = plain::store(attempt, &manifest).await?;
     let version = version(attempt, spec, &manifest, &outputs, &metrics).await?;
+    ours(attempt, &spec.model).await?;
     for (name, value) in metrics.iter().take(40) {
         attempt.log.note(&format!("{name} = {value}"));
     }
     Ok(Good { outputs: Some(outputs), metrics, version: Some(version) })
+}
+
+/// Refuses a model that belongs to another project, unless nothing will be registered.
+async fn ours(attempt: &Attempt, model: &str) -> Result<(), Halt> {
+    let build = &attempt.cx.build;
+    if !build.may_register() {
+        return Ok(());
+    }
+    let (name, project) = (model.to_owned(), build.request.project.clone());
+    let read = build.engine.store.read(move |db| models::may_be_of(db, &name, &project));
+    if read.await.map_err(Halt::internal)? {
+        return Ok(());
+    }
+    Err(Halt::failed(FailureKind::Train, models::belongs_elsewhere(model)))
 }
 
 /// The built-in trainer works in this process, on files that are laid out for it. An attempt that was interrupted has left

@@ -117,9 +117,11 @@ pub async fn get(
     let file =
         file.ok_or_else(|| Problem::missing(format!("stage `{stage}` of build #{build} made no file `{path}`")))?;
     let tag = format!("\"{}\"", file.digest);
+    // It may be kept by the one who asked, who asks each time whether it is still his to see.
+    let kept = (header::CACHE_CONTROL, "private, no-cache".to_owned());
     let same = asked.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     if same.is_some_and(|same| same.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)) {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+        return Ok((StatusCode::NOT_MODIFIED, [kept, (header::ETAG, tag)]).into_response());
     }
     let name = file.path.rsplit('/').next().unwrap_or("file");
     // Only what is harmless within quotes of a header.
@@ -129,9 +131,8 @@ pub async fn get(
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, file.size.to_string()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
-        (header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'".to_owned()),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
-        (header::CACHE_CONTROL, "private, no-cache".to_owned()),
+        (header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; frame-ancestors 'none'".to_owned()),
+        kept,
         (header::ETAG, tag),
     ];
     Ok((headers, stream(app, file)).into_response())

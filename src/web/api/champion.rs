@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
-use super::models::{DeploymentView, seen_as};
+use super::models::{DeploymentView, no_model, seen_as};
 use super::page::{Body, Cursor, Named, Perhaps};
 use crate::engine::EngineError;
 use crate::engine::by_hand::{self, Asked, Decided, Refused, Wish};
@@ -116,21 +116,38 @@ fn asked(caller: &Caller, model: String, wish: Wish, reason: String, seen: Optio
     Ok(Asked { model, wish, seen: seen.map(Cursor::number), reason, actor: caller.name.to_string() })
 }
 
-/// Whether the caller may decide about the model, and about this version of it.
-async fn may(caller: &Caller, app: &App, asked: &Asked) -> Answer<()> {
-    let project = seen_as(caller, app, &asked.model).await?;
+/// Whether the caller may decide about the model, and about the version that would be champion or rejected. Answers the champion
+/// that this was found out for.
+pub async fn may(caller: &Caller, app: &App, model: &str, wish: Wish) -> Answer<Option<u64>> {
+    let project = seen_as(caller, app, model).await?;
     caller.may_in(Scope::Approve, &project)?;
-    if let Wish::Promote(version) | Wish::Reject(version) = asked.wish {
-        let model = asked.model.clone();
-        let made_in =
-            app.engine.store.read(move |db| Ok(models::version(db, &model, version)?.lineage.project)).await?;
-        caller.may_in(Scope::Approve, &made_in)?;
+    let name = model.to_owned();
+    let read = app.engine.store.read(move |db| {
+        let champion = models::champion(db, &name)?;
+        let version = match wish {
+            Wish::Promote(version) | Wish::Reject(version) => Some(models::version(db, &name, version)?.version),
+            Wish::RollBack => champion.map(|now| models::before(db, &name, now)).transpose()?.flatten(),
+        };
+        let made_in = version.map(|version| models::made_in(db, &name, version)).transpose()?.flatten();
+        Ok((champion, made_in))
+    });
+    let (champion, made_in) = read.await?;
+    // It is told as one that there is not: whose it is may be none of the caller's business.
+    if made_in.is_some_and(|project| !caller.sees(&project)) {
+        return Err(match wish {
+            Wish::Promote(version) | Wish::Reject(version) => Problem::missing(models::no_version(model, version)),
+            Wish::RollBack => no_model(model),
+        });
     }
-    Ok(())
+    Ok(champion)
 }
 
-async fn decide(caller: &Caller, app: App, asked: Asked) -> Answer<(StatusCode, Json<DecidedView>)> {
-    may(caller, &app, &asked).await?;
+async fn decide(caller: &Caller, app: App, mut asked: Asked) -> Answer<(StatusCode, Json<DecidedView>)> {
+    let champion = may(caller, &app, &asked.model, asked.wish).await?;
+    if asked.wish == Wish::RollBack {
+        // What it goes back to hangs on the champion: another one by then is asked about anew.
+        asked.seen = asked.seen.or(champion);
+    }
     let (turn, mut came) = oneshot::channel();
     let (tell, told) = oneshot::channel();
     let model = asked.model.clone();

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::page::{Asked, Named};
+use super::sealed::RESOURCE_POLICY;
 use crate::build::status::BuildStatus;
 use crate::daemon::tell::mark_key;
 use crate::daemon::tell::spread::picture_key;
@@ -46,7 +47,8 @@ pub async fn badge(
     asked: HeaderMap,
 ) -> Answer<Response> {
     let project = app.projects.get(&name);
-    if !project.as_ref().is_some_and(|project| project.settings.public_badge) {
+    let public = project.as_ref().is_some_and(|project| project.settings.public_badge);
+    if !public {
         caller?.may_in(Scope::Read, &name)?;
     }
     project.ok_or_else(|| Problem::missing(format!("there is no project `{name}`")))?;
@@ -67,12 +69,13 @@ pub async fn badge(
     let tag = format!("\"{word}\"");
     // A picture that is kept for long tells yesterday's news.
     let kept = (header::CACHE_CONTROL, "no-cache".to_owned());
+    let shown_by = (RESOURCE_POLICY, shown_by(public).to_owned());
     if asked.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(&tag) {
-        return Ok((StatusCode::NOT_MODIFIED, [kept, (header::ETAG, tag)]).into_response());
+        return Ok((StatusCode::NOT_MODIFIED, [kept, shown_by, (header::ETAG, tag)]).into_response());
     }
     let kind = (header::CONTENT_TYPE, "image/svg+xml; charset=utf-8".to_owned());
     let safe = (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'".to_owned());
-    Ok(([kept, kind, safe, (header::ETAG, tag)], picture(word, colour)).into_response())
+    Ok(([kept, kind, safe, shown_by, (header::ETAG, tag)], picture(word, colour)).into_response())
 }
 
 /// By what a picture is seen without a token.
@@ -107,7 +110,13 @@ pub async fn plot(
     let picture = crate::report::plot::of_build(&report).ok_or_else(none)?;
     let kind = (header::CONTENT_TYPE, "image/svg+xml; charset=utf-8");
     let safe = (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; sandbox");
-    Ok(([kind, safe, (header::CACHE_CONTROL, "no-cache")], picture).into_response())
+    let shown_by = (RESOURCE_POLICY, shown_by(known));
+    Ok(([kind, safe, shown_by, (header::CACHE_CONTROL, "no-cache")], picture).into_response())
+}
+
+/// Pages of other sites show what needs no token; what needs one is for its own reader.
+fn shown_by(public: bool) -> &'static str {
+    if public { "cross-origin" } else { "same-origin" }
 }
 
 /// Two boxes with words. Nothing of it comes from outside.

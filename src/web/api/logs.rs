@@ -222,7 +222,7 @@ pub async fn raw(caller: Caller, State(app): State<App>, Named(which): Named<Whi
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
-        (header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'".to_owned()),
+        (header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; frame-ancestors 'none'".to_owned()),
     ];
     Ok((headers, Body::from_stream(stream)).into_response())
 }

@@ -12,6 +12,7 @@ pub mod models;
 pub mod page;
 pub mod projects;
 pub mod queue;
+pub mod sealed;
 pub mod secrets;
 pub mod tokens;
 pub mod view;

@@ -22,7 +22,7 @@ use crate::web::problem::{Answer, Problem};
 pub struct ModelView {
     /// Its name.
     pub model: String,
-    /// The project whose training made its newest version.
+    /// The project that it belongs to: the one whose training made its oldest version that is kept.
     pub project: String,
     /// How many versions were registered and are kept.
     pub versions: u64,
@@ -147,40 +147,57 @@ impl From<DeploymentRow> for DeploymentView {
     }
 }
 
-/// The newest version of a model that there is; its project is the model's.
-fn newest(db: &Connection, model: &str) -> Result<Option<VersionRow>, StoreError> {
-    Ok(models::versions(db, model, 1)?.into_iter().next())
+/// Whether the caller may know of a version of a model that they see. It is held against its own project, too: earlier
+/// programs let several projects add versions to one model. One that retention took is its model's.
+fn sees_version(caller: &Caller, db: &Connection, model: &str, version: u64) -> Result<bool, StoreError> {
+    Ok(models::made_in(db, model, version)?.is_none_or(|project| caller.sees(&project)))
+}
+
+/// Whether the caller may know of a decision: it holds the numbers of both versions.
+fn sees_decision(caller: &Caller, db: &Connection, decision: &Promotion) -> Result<bool, StoreError> {
+    for version in [Some(decision.candidate), decision.champion].into_iter().flatten() {
+        if !sees_version(caller, db, &decision.model, version)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What is said of a model that there is not, or not for the caller.
+pub fn no_model(model: &str) -> Problem {
+    Problem::missing(format!("there is no model `{model}`"))
+}
+
+/// What serves, if the caller may know of it.
+fn seen_live(caller: &Caller, db: &Connection, model: &str) -> Result<Option<DeploymentView>, StoreError> {
+    let Some(live) = deployments::live(db, model)? else { return Ok(None) };
+    Ok(sees_version(caller, db, model, live.version)?.then(|| live.into()))
 }
 
 /// All models that the caller sees.
 #[utoipa::path(get, path = "/models", responses((status = 200, body = Vec<ModelView>), (status = 401, body = Problem)))]
 pub async fn list(caller: Caller, State(app): State<App>) -> Answer<Json<Vec<ModelView>>> {
     caller.may(Scope::Read)?;
-    let read = app.engine.store.read(|db| {
+    let read = app.engine.store.read(move |db| {
         let mut found = Vec::new();
         for (model, versions) in models::names(db)? {
-            let Some(newest) = newest(db, &model)? else { continue };
+            let Some(project) = models::owner(db, &model)?.filter(|project| caller.sees(project)) else { continue };
+            let Some(newest) = models::versions(db, &model, 1)?.into_iter().next() else { continue };
             let champion = models::champion(db, &model)?;
-            let serves = deployments::live(db, &model)?.map(DeploymentView::from);
-            let project = newest.lineage.project;
+            let serves = seen_live(&caller, db, &model)?;
             found.push(ModelView { model, project, versions, newest: newest.version, champion, serves });
         }
         Ok(found)
     });
-    let mut found = read.await?;
-    found.retain(|model| caller.sees(&model.project));
-    Ok(Json(found))
+    Ok(Json(read.await?))
 }
 
 /// Whether the caller may know of the model; and whose it is.
 pub async fn seen_as(caller: &Caller, app: &App, model: &str) -> Answer<String> {
     caller.may(Scope::Read)?;
     let name = model.to_owned();
-    let newest = app.engine.store.read(move |db| newest(db, &name)).await?;
-    match newest {
-        Some(version) if caller.sees(&version.lineage.project) => Ok(version.lineage.project),
-        _ => Err(Problem::missing(format!("there is no model `{model}`"))),
-    }
+    let owner = app.engine.store.read(move |db| models::owner(db, &name)).await?;
+    owner.filter(|project| caller.sees(project)).ok_or_else(|| no_model(model))
 }
 
 /// The versions of a model, newest first.
@@ -199,7 +216,8 @@ pub async fn versions(
     });
     let (champion, rows) = read.await?;
     let listed = Listed::of(rows, page.limit(), |row| row.version);
-    let items = listed.items.into_iter().map(|row| VersionView::of(row, champion)).collect();
+    let seen = listed.items.into_iter().filter(|row| caller.sees(&row.lineage.project));
+    let items = seen.map(|row| VersionView::of(row, champion)).collect();
     Ok(Json(Listed { items, next: listed.next }))
 }
 
@@ -213,10 +231,13 @@ pub async fn version(
     Named((model, version)): Named<(String, u64)>,
 ) -> Answer<Json<VersionView>> {
     seen_as(&caller, &app, &model).await?;
-    let read = app
-        .engine
-        .store
-        .read(move |db| Ok(VersionView::of(models::version(db, &model, version)?, models::champion(db, &model)?)));
+    let read = app.engine.store.read(move |db| {
+        let row = models::version(db, &model, version)?;
+        if !caller.sees(&row.lineage.project) {
+            return Err(StoreError::Missing(models::no_version(&model, version)));
+        }
+        Ok(VersionView::of(row, models::champion(db, &model)?))
+    });
     Ok(Json(read.await?))
 }
 
@@ -230,10 +251,18 @@ pub async fn promotions(
     Asked(page): Asked<Page>,
 ) -> Answer<Json<Listed<DecisionView>>> {
     seen_as(&caller, &app, &model).await?;
-    let read = app.engine.store.read(move |db| models::history_before(db, &model, page.before(), page.limit() + 1));
-    let listed = Listed::of(read.await?, page.limit(), |(id, _)| *id);
-    let items = listed.items.into_iter().map(DecisionView::from).collect();
-    Ok(Json(Listed { items, next: listed.next }))
+    let read = app.engine.store.read(move |db| {
+        let rows = models::history_before(db, &model, page.before(), page.limit() + 1)?;
+        let listed = Listed::of(rows, page.limit(), |(id, _)| *id);
+        let mut items = Vec::new();
+        for row in listed.items {
+            if sees_decision(&caller, db, &row.1)? {
+                items.push(row.into());
+            }
+        }
+        Ok(Listed { items, next: listed.next })
+    });
+    Ok(Json(read.await?))
 }
 
 /// What serves, and what is being started.
@@ -241,16 +270,16 @@ pub async fn promotions(
     responses((status = 200, body = Vec<DeploymentView>), (status = 401, body = Problem)))]
 pub async fn deployments(caller: Caller, State(app): State<App>) -> Answer<Json<Vec<DeploymentView>>> {
     caller.may(Scope::Read)?;
-    let read = app.engine.store.read(|db| {
+    let read = app.engine.store.read(move |db| {
         let mut found = Vec::new();
         for row in deployments::open(db)? {
-            let project = newest(db, &row.model)?.map(|version| version.lineage.project);
-            found.push((project, row));
+            let owner = models::owner(db, &row.model)?;
+            if owner.is_some_and(|project| caller.sees(&project)) && sees_version(&caller, db, &row.model, row.version)?
+            {
+                found.push(row.into());
+            }
         }
         Ok(found)
     });
-    let seen = |(project, row): (Option<String>, DeploymentRow)| {
-        project.is_some_and(|project| caller.sees(&project)).then(|| row.into())
-    };
-    Ok(Json(read.await?.into_iter().filter_map(seen).collect()))
+    Ok(Json(read.await?))
 }

@@ -11,7 +11,7 @@ use super::page::Perhaps;
 use crate::engine::now;
 use crate::engine::slots::{Holder, PoolView};
 use crate::store::access::{self, Scope};
-use crate::store::{builds, queue};
+use crate::store::queue;
 use crate::web::App;
 use crate::web::auth::Caller;
 use crate::web::problem::{Answer, Problem};
@@ -24,9 +24,9 @@ const SHOWN: usize = 500;
 pub struct QueueView {
     /// Why it is paused, if it is.
     pub paused: Option<String>,
-    /// Builds that wait, the next one first; at most 500.
+    /// Builds that wait and that the caller sees, the next one first; at most 500.
     pub waiting: Vec<WaitingView>,
-    /// Builds that wait in all.
+    /// Builds that wait in all, of those that the caller sees.
     pub count: usize,
 }
 
@@ -49,22 +49,24 @@ pub struct WaitingView {
 pub async fn show(caller: Caller, State(app): State<App>) -> Answer<Json<QueueView>> {
     caller.may(Scope::Read)?;
     let waits = app.queue.waits();
-    let shown: Vec<_> = waits.iter().take(SHOWN).cloned().collect();
-    let (paused, projects) = app
-        .engine
-        .store
-        .read(move |db| {
-            let mut projects = Vec::new();
-            for (id, why) in shown {
-                projects.push((id, builds::get(db, id)?.request.project, why));
+    let read = app.engine.store.read(move |db| {
+        let (mut waiting, mut count) = (Vec::new(), 0);
+        for (id, why) in waits.iter() {
+            // Who sees all needs the projects of those alone that are shown.
+            if waiting.len() == SHOWN && caller.projects().is_none() {
+                count = waits.len();
+                break;
             }
-            Ok((queue::paused(db)?, projects))
-        })
-        .await?;
-    let visible = projects.into_iter().filter(|(_, project, _)| caller.sees(project));
-    let waiting =
-        visible.map(|(id, project, why)| WaitingView { build: id.0, project, waits_for: why.to_string(), why });
-    Ok(Json(QueueView { paused, waiting: waiting.collect(), count: waits.len() }))
+            // One that retention or a person took meanwhile waits no more.
+            let Some(project) = queue::project_of(db, *id)?.filter(|project| caller.sees(project)) else { continue };
+            count += 1;
+            if waiting.len() < SHOWN {
+                waiting.push(WaitingView { build: id.0, project, waits_for: why.to_string(), why: why.clone() });
+            }
+        }
+        Ok(QueueView { paused: queue::paused(db)?, waiting, count })
+    });
+    Ok(Json(read.await?))
 }
 
 /// Why.

@@ -206,7 +206,7 @@ async fn ask_revoke(visitor: Visitor, State(app): State<App>, Asked(which): Aske
         "It cannot be made valid again; a new one can be made.".to_owned(),
     ];
     let others = all.iter().filter(|other| other.id != token.id && other.revoked_at.is_none());
-    if !others.into_iter().any(|other| other.scopes.iter().any(|scope| *scope == Scope::Admin)) {
+    if !others.into_iter().any(|other| other.scopes.contains(&Scope::Admin)) {
         facts.push(
             "No other token may do everything: without it, only `orchestrator tokens create` on the server's machine makes one."
                 .to_owned(),

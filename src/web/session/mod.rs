@@ -29,8 +29,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use base64::Engine as _;
 use rand::RngCore;
@@ -94,6 +96,10 @@ impl Sessions {
     }
 }
 
+/// What answers to any name: a probe may call us as it likes and learns nothing, and a webhook that comes through a tunnel has
+/// the tunnel's name, and a signature.
+const ANY_NAME: [&str; 2] = ["/healthz", "/hooks/github"];
+
 /// The routes.
 pub fn routes() -> Router<App> {
     Router::new()
@@ -132,17 +138,27 @@ fn foreign() -> Problem {
     )
 }
 
-/// Checks what comes from a browser to a daemon that asks for no token: its own pages may do everything, others nothing.
+/// The layer that lets a daemon which asks for no token answer to the names of its own machine alone, whatever is asked for: who
+/// gives a name of his own this machine's address (DNS rebinding) would else read with the browsers of those who visit him.
+pub async fn own_names(State(app): State<App>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let any = !app.guard.open || ANY_NAME.contains(&parts.uri.path());
+    if !any && !origin::is_known_host(&parts, app.sessions.public.as_ref()) {
+        return Problem::forbidden(
+            "this server asks for no token, and answers only to the names of its own machine; ask for `localhost`, or set \
+             `server.public_url` to the address that you use",
+        )
+        .into_response();
+    }
+    next.run(Request::from_parts(parts, body)).await
+}
+
+/// Checks what comes from a browser to a daemon that asks for no token: its own pages may do everything, others nothing. Its name
+/// was looked at before, by [`own_names`].
 ///
 /// # Errors
 /// [`Problem::forbidden`].
 pub fn check_open(parts: &Parts, app: &App) -> Result<(), Problem> {
-    if !origin::is_known_host(parts, app.sessions.public.as_ref()) {
-        return Err(Problem::forbidden(
-            "this server asks for no token, and answers only to the names of its own machine; ask for `localhost`, or set \
-             `server.public_url` to the address that you use",
-        ));
-    }
     let from = from(parts, app);
     let refused = match origin::changes(&parts.method) {
         true => from == From::Foreign,

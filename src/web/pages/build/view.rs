@@ -135,8 +135,7 @@ pub struct BuildPage {
     failures: Vec<Failure>,
     graph: Option<Graph>,
     stages: Vec<Row>,
-    /// Files of stages, with their sizes in words, and how many more there are.
-    files: Vec<(String, Vec<(String, String)>, usize)>,
+    files: Vec<Listed>,
     /// Who could not be told, and why.
     untold: Vec<(String, String)>,
     ended: bool,
@@ -154,6 +153,13 @@ struct Changed {
     since: Vec<Since>,
     /// There are more commits than these.
     more: bool,
+}
+
+/// Files of a stage, with their sizes in words, and how many more there are.
+struct Listed {
+    node: String,
+    files: Vec<(String, String)>,
+    more: usize,
 }
 
 struct Failure {
@@ -281,9 +287,9 @@ fn inputs(rows: &Rows) -> Vec<(String, String)> {
     rows.stages.iter().filter_map(why).take(INPUTS).collect()
 }
 
-fn listed(made: &Made) -> (String, Vec<(String, String)>, usize) {
+fn listed(made: &Made) -> Listed {
     let files = made.files.iter().map(|(path, bytes)| (path.clone(), words::size(*bytes)));
-    (made.node.clone(), files.collect(), made.more)
+    Listed { node: made.node.clone(), files: files.collect(), more: made.more }
 }
 
 /// What the build decided; that nothing changed is no news.

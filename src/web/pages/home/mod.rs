@@ -24,6 +24,8 @@ use view::{Failure, HomePage, Place, ProjectRows, Rows};
 const STRIP: usize = 20;
 /// Builds under way, and waiting, that are shown.
 const SHOWN: usize = 50;
+/// Builds under way among which those that a visitor sees are looked for.
+const LOOKED_AT: usize = 500;
 /// Projects that are shown with their builds.
 const PROJECTS: usize = 200;
 
@@ -65,7 +67,7 @@ pub async fn show(visitor: Visitor, State(app): State<App>) -> Answer<Response> 
 
 /// Builds under way, and whether one of their stages has failed.
 fn running(db: &Tx, sees: impl Fn(&str) -> bool) -> Result<Vec<(Glance, bool)>, StoreError> {
-    let seen = glance::running(db, SHOWN)?.into_iter().filter(|row| sees(&row.project));
+    let seen = glance::running(db, LOOKED_AT)?.into_iter().filter(|row| sees(&row.project)).take(SHOWN);
     seen.map(|row| Ok((glance::has_failed_stage(db, row.id)?, row)))
         .map(|row| row.map(|(bad, row)| (row, bad)))
         .collect()

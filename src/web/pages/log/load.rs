@@ -96,8 +96,11 @@ fn earlier(
 ) -> Result<Option<(String, LoadReport)>, StoreError> {
     let request = &build.request;
     for (model, _) in models::names(db)? {
+        if models::owner(db, &model)?.as_ref() != Some(&request.project) {
+            continue;
+        }
         let Some(newest) = models::versions(db, &model, 1)?.into_iter().next() else { continue };
-        if newest.lineage.project != request.project || newest.lineage.pipeline != request.pipeline {
+        if newest.lineage.pipeline != request.pipeline {
             continue;
         }
         let Some(champion) = models::champion(db, &model)? else { continue };
@@ -106,8 +109,11 @@ fn earlier(
             chosen = models::before(db, &model, champion)?.map(|before| (before, "the champion before"));
         }
         let Some((version, what)) = chosen else { continue };
-        let made_in = models::version(db, &model, version)?.build;
-        if made_in != build.id
+        let row = models::version(db, &model, version)?;
+        let made_in = row.build;
+        // Who sees this build may not see another project's, which earlier programs let add versions to the model.
+        if row.lineage.project == request.project
+            && made_in != build.id
             && let Some(report) = measured(db, made_in, node)?
         {
             return Ok(Some((format!("{what}, version {version}"), report)));
@@ -180,4 +186,46 @@ fn name(found: &Found, what: &str) -> String {
     let of: String =
         found.stage.node.to_string().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     format!("build-{}-{of}-{what}", found.build.id.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::Store;
+
+    /// What two runs of the quickstart left; the second is champion.
+    const ROWS: &str = include_str!("../../../../tests/fixtures/store/first-schema.sql");
+
+    #[tokio::test]
+    async fn only_versions_of_the_same_project_stand_beside_a_test() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Arc::new(Store::open(&folder.path().join("s.db")).expect("opens"));
+        // The rows bring the data folder's name along.
+        let rows = store.write(|tx| {
+            tx.execute("DELETE FROM meta WHERE name = 'instance'", [])?;
+            Ok(tx.execute_batch(ROWS)?)
+        });
+        rows.await.expect("written");
+        let node: NodeKey = "loadtest".parse().expect("a name");
+        let beside = |build: u64| {
+            let node = node.clone();
+            let read = store.read(move |db| earlier(db, &builds::get(db, BuildId(build))?, &node));
+            async { read.await.expect("read").map(|(name, _)| name) }
+        };
+        let give = |version: u64| {
+            store.write(move |tx| {
+                let other = "UPDATE versions SET lineage = json_set(lineage, '$.project', 'other') WHERE version = ?1";
+                Ok(tx.execute(other, [version])?)
+            })
+        };
+        assert_eq!(beside(1).await.as_deref(), Some("the champion, version 2"));
+        assert_eq!(beside(2).await.as_deref(), Some("the champion before, version 1"));
+        give(2).await.expect("written");
+        assert_eq!(beside(1).await, None, "the champion is another project's");
+        assert_eq!(beside(2).await.as_deref(), Some("the champion before, version 1"));
+        give(1).await.expect("written");
+        assert_eq!(beside(2).await, None, "the model is another project's");
+    }
 }

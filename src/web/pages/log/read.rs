@@ -137,3 +137,30 @@ fn since(log: &mut LogReader, among: Range<u64>, moment: Micros) -> Result<u64, 
     }
     Ok(low)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::Stream;
+
+    #[test]
+    fn of_a_long_line_the_part_with_the_hit_is_shown() {
+        let line = |text: String| Line {
+            number: 0,
+            at: Micros(0),
+            stream: Stream::Stdout,
+            step: None,
+            text,
+            continued: false,
+        };
+        let far = cut_around(line(format!("{}here{}", "é".repeat(50_000), "y".repeat(50_000))), "here");
+        assert!(
+            far.text.starts_with('…') && far.text.contains("here") && far.text.len() < LONGEST + 300,
+            "{}",
+            far.text.len()
+        );
+        let near = cut_around(line(format!("here{}", "y".repeat(50_000))), "here");
+        assert!(near.text.starts_with("here") && near.text.len() < LONGEST + 100, "{}", near.text.len());
+        assert_eq!(cut_around(line("short".to_owned()), "o").text, "short");
+    }
+}

@@ -4,12 +4,11 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
-use crate::store::access::Scope;
+use crate::engine::by_hand::Wish;
 use crate::store::deployments::{self, DeploymentRow};
 use crate::store::models::{self, Promotion};
 use crate::web::App;
 use crate::web::api::champion::{self as api, Back, Pick};
-use crate::web::api::models::seen_as;
 use crate::web::api::page::{Body, Cursor, Named, Perhaps};
 use crate::web::pages::confirm::Confirm;
 use crate::web::pages::form::Posted;
@@ -39,14 +38,14 @@ struct Standing {
 /// Decisions among which one about the version is looked for.
 const DECISIONS: usize = 200;
 
-async fn standing(visitor: &Visitor, app: &App, model: &str, version: Option<u64>) -> Answer<Standing> {
-    let project = seen_as(&visitor.caller, app, model).await?;
-    visitor.caller.may_in(Scope::Approve, &project)?;
+async fn standing(visitor: &Visitor, app: &App, model: &str, wish: Wish) -> Answer<Standing> {
+    api::may(&visitor.caller, app, model, wish).await?;
+    let version = match wish {
+        Wish::Promote(version) | Wish::Reject(version) => Some(version),
+        Wish::RollBack => None,
+    };
     let model = model.to_owned();
     let read = app.engine.store.read(move |db| {
-        if let Some(version) = version {
-            models::version(db, &model, version)?;
-        }
         let champion = models::champion(db, &model)?;
         let before = match champion {
             Some(champion) => models::before(db, &model, champion)?,
@@ -100,7 +99,7 @@ pub async fn ask_promote(
     State(app): State<App>,
     Named((model, version)): Named<(String, u64)>,
 ) -> Answer<Response> {
-    let standing = standing(&visitor, &app, &model, Some(version)).await?;
+    let standing = standing(&visitor, &app, &model, Wish::Promote(version)).await?;
     if standing.champion == Some(version) {
         return Ok(to_model(&model));
     }
@@ -130,7 +129,7 @@ pub async fn ask_reject(
     State(app): State<App>,
     Named((model, version)): Named<(String, u64)>,
 ) -> Answer<Response> {
-    let standing = standing(&visitor, &app, &model, Some(version)).await?;
+    let standing = standing(&visitor, &app, &model, Wish::Reject(version)).await?;
     let facts = vec![
         standing.judged(version),
         "No pipeline promotes it from then on, nor another version with the very same files. A person still can."
@@ -160,7 +159,7 @@ fn pick(version: u64, form: Decision) -> Answer<Pick> {
 
 /// Before the champion before comes back.
 pub async fn ask_rollback(visitor: Visitor, State(app): State<App>, Named(model): Named<String>) -> Answer<Response> {
-    let standing = standing(&visitor, &app, &model, None).await?;
+    let standing = standing(&visitor, &app, &model, Wish::RollBack).await?;
     let Some((champion, before)) = standing.champion.zip(standing.before) else {
         return Err(Problem::conflict(format!("`{model}` has no champion before this one to go back to")));
     };
