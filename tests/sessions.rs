@@ -478,3 +478,36 @@ fn without_tokens_strangers_names_lead_nowhere() {
     }
     assert_eq!(daemon.terminate(), 0);
 }
+
+/// A page is packed, and what proves that its forms are ours is another text each time, so that its packed size tells nothing of it.
+#[test]
+fn pages_are_packed_and_sign_anew_each_time() {
+    let site = site("");
+    let token = token(&site, "ann", &["--scope", "admin"]);
+    let daemon = site.serve();
+    let cookie = sign_in(&daemon, &token, "/").cookie();
+    let page = |headers: &[(&str, &str)]| {
+        ask(
+            daemon.address(),
+            "GET /settings",
+            &[&[("cookie", cookie.as_str()), ("accept", "text/html")][..], headers].concat(),
+            "",
+        )
+    };
+    let sign =
+        |page: &Answer| page.body.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let (one, other) = (page(&[]), page(&[]));
+    assert_ne!(sign(&one), sign(&other));
+    assert!(!one.body.contains(&csrf(&site)), "as it is stored it is in no page");
+    for sign in [sign(&one), sign(&other)] {
+        let left =
+            ask(daemon.address(), "POST /queue/resume", &[("cookie", &cookie), FORM, SAME], &format!("csrf={sign}"));
+        assert_eq!(left.status, 303, "{}", left.body);
+    }
+    let wrong = format!("csrf={}", sign(&one).replace(|c: char| c.is_ascii_digit(), "x"));
+    assert_eq!(ask(daemon.address(), "POST /queue/resume", &[("cookie", &cookie), FORM, SAME], &wrong).status, 403);
+    let packed = page(&[("accept-encoding", "br, gzip")]);
+    assert_eq!((packed.header("content-encoding"), packed.header("vary")), (Some("gzip"), Some("accept-encoding")));
+    assert!(one.header("content-encoding").is_none());
+    assert_eq!(daemon.terminate(), 0);
+}

@@ -99,8 +99,11 @@ async fn looked(app: &App, row: &DeploymentRow) -> Looked {
 }
 
 /// Asks the port and nobody else: a server that is asked has no say in where this daemon goes.
-static ASKING: LazyLock<Option<reqwest::Client>> =
-    LazyLock::new(|| reqwest::Client::builder().redirect(Policy::none()).no_proxy().build().ok());
+static ASKING: LazyLock<Option<reqwest::Client>> = LazyLock::new(|| {
+    // The client wants to know who would encrypt; another part may have said so.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().redirect(Policy::none()).no_proxy().build().ok()
+});
 
 /// The requests that a server has counted, if it tells numbers for Prometheus, as ours does.
 async fn requests(port: u16) -> Option<f64> {
@@ -147,7 +150,40 @@ fn row((row, from): Known, looked: Looked) -> Row {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// A server that gives each request the same answer, and counts them.
+    async fn server(answer: String) -> (u16, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = std::sync::Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        (port, asked)
+    }
+
+    #[tokio::test]
+    async fn a_server_does_not_lead_elsewhere() {
+        let numbers = "x_requests_total 7\n";
+        let length = numbers.len();
+        let own = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{numbers}");
+        let (elsewhere, asked) = server(own).await;
+        assert_eq!(requests(elsewhere).await, Some(7.0));
+        let away =
+            format!("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:{elsewhere}/\r\ncontent-length: 0\r\n\r\n");
+        let (port, _) = server(away).await;
+        assert_eq!(requests(port).await, None);
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1, "only as it was asked itself");
+    }
 
     #[test]
     fn requests_are_the_sum_of_their_counters() {
