@@ -42,6 +42,7 @@ fn demo() -> Site {
 fn axe_finds_nothing_serious_on_any_page() {
     let Some(axe) = axe() else { return };
     with_browser(async |browser| {
+        browser.forgiven = vec!["404 (Not Found)"];
         let site = demo();
         let daemon = site.serve();
         let id = |project: &str, status: &str| {
@@ -71,6 +72,9 @@ fn axe_finds_nothing_serious_on_any_page() {
             "/settings?keys=all".to_owned(),
             "/audit".to_owned(),
             "/search?q=tree".to_owned(),
+            "/settings/tokens/revoke?token=1".to_owned(),
+            format!("/builds/{broken}/stages/keys/attempts/1?q=key"),
+            "/nothing".to_owned(),
         ];
         let mut found = Vec::new();
         for path in &pages {
@@ -78,6 +82,10 @@ fn axe_finds_nothing_serious_on_any_page() {
                 browser.resize(width, 900).await;
                 browser.scheme(scheme).await;
                 browser.open(daemon.address(), path).await;
+                let wide = browser.ask("return document.documentElement.scrollWidth").await;
+                if wide.as_u64().unwrap() > u64::from(width) {
+                    found.push(json!([path, scheme, width, "is wider than the screen", wide]));
+                }
                 // It comes with the driver, so the page's own policy has no say in it.
                 browser.ask(&format!("{axe}; return typeof axe.run")).await;
                 let violations: Value = browser.ask_later(LOOK).await;

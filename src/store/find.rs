@@ -23,7 +23,7 @@ pub struct Wanted {
     pub event: Option<String>,
     /// Started by this person, written as they are.
     pub actor: Option<String>,
-    /// Words of the title, of who started it, or their beginnings; or the beginning of a commit.
+    /// Words of the title and of who started it, in any order (`promot*` is the beginning of one); or the beginning of a commit.
     pub text: Option<String>,
 }
 
@@ -103,11 +103,16 @@ impl Wanted {
     }
 }
 
-/// The question to the index of words: all of them, each as it is or the beginning of one.
+/// The question to the index of words: all of them, in any order. `word*` is the beginning of one, which costs more.
 fn matching(project: &str, text: &str) -> String {
     let hex: String = project.bytes().map(|byte| format!("{byte:02X}")).collect();
-    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).take(16);
-    let words: Vec<String> = words.map(|word| format!("\"{word}\"*")).collect();
+    let words = text.split(|c: char| !c.is_alphanumeric() && c != '*').take(64);
+    let word = |word: &str| {
+        let bare = word.replace('*', "");
+        let star = if word.ends_with('*') { "*" } else { "" };
+        (!bare.is_empty()).then(|| format!("\"{bare}\"{star}"))
+    };
+    let words: Vec<String> = words.filter_map(word).take(16).collect();
     // What has no word is in no title.
     let words = if words.is_empty() { "\"\"".to_owned() } else { words.join(" AND ") };
     format!("project : \"{hex}\" AND words : ({words})")
@@ -222,6 +227,9 @@ mod tests {
         check(wanted(|wish| wish.text = text("ODD")), &|id| id % 4 == 0);
         check(wanted(|wish| wish.text = text("lee mend")), &|id| id % 7 == 0);
         check(wanted(|wish| wish.text = text("commit")), &|_| true);
+        check(wanted(|wish| wish.text = text("mending things")), &|_| true);
+        check(wanted(|wish| wish.text = text("comm")), &|_| false);
+        check(wanted(|wish| wish.text = text("comm*")), &|_| true);
         check(wanted(|wish| wish.text = text("comm* OR \"bob")), &|_| false);
         check(wanted(|wish| wish.text = text("\"'!")), &|_| false);
         check(wanted(|wish| wish.text = text(&format!("{:040x}", 20 * 0x0010_0000)[..38])), &|id| id == 20);

@@ -92,10 +92,8 @@ type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// Jobs that may wait for the writer. A caller beyond this waits for a place.
 const QUEUE: usize = 256;
-/// Reader connections that are kept open.
-const READERS: usize = 4;
-/// Reads at once: a few more, so that a slow one does not hold up the others.
-const READING: usize = 8;
+/// Reads at once, each with a thread and a connection: one more than two processors, so that a slow one does not hold up all others.
+const READERS: std::ops::RangeInclusive<usize> = 3..=4;
 /// KiB of pages that a reader keeps, as SQLite wants it said.
 const READER_CACHE: i64 = -512;
 /// Waits for another process's write: so often, so long each. A commit takes about a millisecond, so SQLite's own waits (up to
@@ -150,7 +148,13 @@ impl Store {
             .name("store".to_owned())
             .spawn(move || write_loop(connection, &queue, measured))
             .map_err(|error| StoreError::Other(format!("cannot start the writer: {error}")))?;
-        Ok(Self { path: path.to_owned(), jobs, readers: Mutex::default(), reading: Semaphore::new(READING), instance })
+        Ok(Self {
+            path: path.to_owned(),
+            jobs,
+            readers: Mutex::default(),
+            reading: Semaphore::new(readers()),
+            instance,
+        })
     }
 
     /// Runs `part` in a transaction. When this returns `Ok`, it is on the disk; on `Err` nothing of it happened.
@@ -211,12 +215,17 @@ impl Store {
         };
         let answer = query(&connection);
         if let Ok(mut readers) = self.readers.lock()
-            && readers.len() < READERS
+            && readers.len() < *READERS.end()
         {
             readers.push(connection);
         }
         answer
     }
+}
+
+/// How many reads at once this machine is for.
+fn readers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).clamp(*READERS.start(), *READERS.end())
 }
 
 fn gone() -> StoreError {

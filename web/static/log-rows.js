@@ -37,13 +37,13 @@ class Rows {
     };
     this.steps.forEach((step, at) => {
       lines(step.first);
-      if (step.lines === 0) return;
+      // The last one that is known may be growing.
+      const grows = at === this.steps.length - 1 && "follow" in log.dataset;
       step.row = row;
+      if (step.lines === 0 && !grows) return;
       this.parts.push({ row, count: 1, step });
       row += 1;
-      // The last one that is known may be growing.
-      const isLast = at === this.steps.length - 1;
-      lines(isLast && log.dataset.follow ? this.total : step.first + step.lines, step);
+      lines(grows ? this.total : step.first + step.lines, step);
       step.heading.firstElementChild.setAttribute("aria-expanded", String(step.open));
     });
     lines(this.total);

@@ -189,6 +189,15 @@ class Window {
     this.view.style.transform = `translateY(${log.scrollTop + share * log.clientHeight - above}px)`;
   }
 
+  // The page as it is at the end says where the last step ends.
+  ended(page) {
+    const wasAtEnd = this.atEnd();
+    this.rows.read(page);
+    this.measure();
+    if (wasAtEnd) this.toEnd();
+    this.draw(true);
+  }
+
   async grew(total, steps) {
     // The last rows were asked for before these were there.
     const chunk = Math.floor(this.total / CHUNK);

@@ -39,6 +39,7 @@ const follow = (view) => {
     const parts = [...fresh.querySelectorAll("[data-log-part]")];
     document.querySelectorAll("[data-log-part]").forEach((part, at) => parts[at] && part.replaceWith(parts[at]));
     document.title = fresh.title;
+    view.ended?.(fresh);
     document.dispatchEvent(new Event("replaced"));
     log.removeAttribute("data-follow");
   };

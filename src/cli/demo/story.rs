@@ -141,13 +141,22 @@ fn players(port: u16) -> Vec<Scene> {
 }
 
 fn churn() -> Vec<Scene> {
-    let commit = |message, algorithm: &str, params: &str, tries: &str| Commit {
+    let of = |(model, approval): (&str, &str), message, algorithm: &str, params: &str, tries: &str| Commit {
         project: "churn",
         branch: "main",
         author: DATA,
         message,
-        words: vec![("ALGORITHM", algorithm.to_owned()), ("PARAMS", params.to_owned()), ("TRIES", tries.to_owned())],
+        words: vec![
+            ("ALGORITHM", algorithm.to_owned()),
+            ("PARAMS", params.to_owned()),
+            ("TRIES", tries.to_owned()),
+            ("MODEL", model.to_owned()),
+            ("APPROVAL", approval.to_owned()),
+        ],
     };
+    let commit =
+        |message, algorithm: &str, params: &str, tries: &str| of(("churn", "none"), message, algorithm, params, tries);
+    let weekly = of(("churn-weekly", "manual"), "One for the weekly report, if the desk agrees", "logistic", "{}", "1");
     vec![
         scene(19.5, Deed::Build(commit("Who leaves? A first answer", "logistic", "{}", "1"))),
         scene(15.2, Deed::Build(commit("Neighbours know best", "knn", "{ neighbours: 9 }", "2"))),
@@ -157,6 +166,7 @@ fn churn() -> Vec<Scene> {
             Deed::Retried(commit("Give up on the warehouse later", "random-forest", "{ trees: 60, min_leaf: 4 }", "4")),
         ),
         scene(3.5, Deed::Build(commit("A single tree would do", "decision-tree", "{ max_depth: 4 }", "2"))),
+        scene(0.6, Deed::Build(weekly)),
         scene(3.4, Deed::ByHand("churn", "reject", 4, "cannot be explained to the customers' desk")),
     ]
 }
