@@ -21,6 +21,8 @@ COPY --from=build /source/target/release/orchestrator /usr/local/bin/orchestrato
 COPY LICENSE-MIT LICENSE-APACHE /usr/share/doc/orchestrator/
 # History, logs and artifacts lie below the home folder; mount a volume there to keep them.
 ENV XDG_DATA_HOME=/var/lib/orchestrator
+# Of memory that is free again glibc keeps a share for each thread; these few threads need two.
+ENV MALLOC_ARENA_MAX=2
 VOLUME /var/lib/orchestrator
 USER orchestrator
 WORKDIR /project

@@ -10,12 +10,14 @@ work=$(mktemp -d)
 # The pictures show this path.
 demo=/tmp/orchestrator-demo
 [ ! -e "$demo" ] || { echo "$demo is there already: remove it" >&2; exit 1; }
-readonly program images work demo
+beside=/tmp/orchestrator-start
+[ ! -e "$beside" ] || { echo "$beside is there already: remove it" >&2; exit 1; }
+readonly program images work demo beside
 daemon=
 finish() {
   [ -z "$daemon" ] || { kill "$daemon" && wait "$daemon"; } 2>/dev/null || true
   "$program" --data-dir "$demo/data" deployments stop player-stats >/dev/null 2>&1 || true
-  rm -rf "$work" "$demo"
+  rm -rf "$work" "$demo" "$beside"
 }
 trap finish EXIT
 unset ORCHESTRATOR_DATA_DIR ORCHESTRATOR_SERVER ORCHESTRATOR_CONFIG
@@ -87,9 +89,9 @@ live() { # name, path behind the build, height
 beside() {
   local configuration=$1 other
   shift
-  mkdir -p "$work/beside"
-  printf '[server]\nlisten = "127.0.0.1:%s"\n[data]\ndir = "%s"\n%b' "$((port + 1))" "$work/beside/data" "$configuration" >"$work/beside/orchestrator.toml"
-  "$program" serve --config "$work/beside/orchestrator.toml" >"$work/beside.log" 2>&1 &
+  mkdir -p "$beside"
+  printf '[server]\nlisten = "127.0.0.1:%s"\n[data]\ndir = "%s"\n%b' "$((port + 1))" "$beside/data" "$configuration" >"$beside/orchestrator.toml"
+  "$program" serve --config "$beside/orchestrator.toml" >"$work/beside.log" 2>&1 &
   other=$!
   local base=http://127.0.0.1:$((port + 1))
   for _ in $(seq 100); do
@@ -98,7 +100,7 @@ beside() {
   done
   "$@"
   kill "$other" && wait "$other" || true
-  rm -rf "$work/beside"
+  rm -rf "$beside"
 }
 
 good=$(build player-stats 'A forest of 60 trees')
@@ -112,7 +114,7 @@ shoot build "/builds/$good" 820
 shoot build-failed "/builds/$bad" 960
 shoot build-phone "/builds/$good" 900 360
 shoot log "/builds/$keys/stages/keys/attempts/1" 760
-shoot loadtest "/builds/$newest/stages/loadtest/attempts/1/loadtest" 2300
+shoot loadtest "/builds/$newest/stages/loadtest/attempts/1/loadtest" 1700
 shoot models /models 620
 shoot model /models/player-stats 1500
 shoot version /models/player-stats/versions/4 1300

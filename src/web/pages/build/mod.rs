@@ -15,6 +15,7 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
 use futures_util::future::join_all;
+use tokio::sync::Semaphore;
 
 use super::shell::{Section, Shell};
 use super::visitor::Visitor;
@@ -42,6 +43,10 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// Good builds are looked for among so many before this one.
 const LOOKED_BACK: usize = 200;
 
+/// All who look at a build ask for its page at once when something happens. So many are made at a time, which bounds what all of them
+/// hold together.
+static TURNS: Semaphore = Semaphore::const_new(8);
+
 /// The routes of a build's pages.
 pub fn router() -> Router<App> {
     Router::new()
@@ -53,6 +58,7 @@ pub fn router() -> Router<App> {
 
 /// A build.
 async fn show(visitor: Visitor, State(app): State<App>, Named(id): Named<u64>) -> Answer<Response> {
+    let _turn = TURNS.acquire().await.map_err(|error| Problem::internal(&error))?;
     let id = BuildId(id);
     let build = allowed(&visitor.caller, &app, Scope::Read, id).await?;
     let slots = app.queue.slots.clone();
