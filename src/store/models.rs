@@ -256,7 +256,7 @@ pub struct Promotion {
     pub candidate: u64,
     /// The champion at that time.
     pub champion: Option<u64>,
-    /// `promoted`, `rejected`, `inconclusive`, `unchanged`, `error`, `rolled-back`.
+    /// `promoted`, `held`, `rejected`, `inconclusive`, `unchanged`, `error`, `rolled-back`.
     pub verdict: String,
     /// Who decided: `pipeline`, or a person.
     pub actor: String,

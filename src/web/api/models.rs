@@ -80,7 +80,7 @@ pub struct DecisionView {
     pub candidate: u64,
     /// The champion before.
     pub champion: Option<u64>,
-    /// `promoted`, `rejected`, `inconclusive`, `unchanged`, `error` or `rolled-back`.
+    /// `promoted`, `held` (a person has to agree), `rejected`, `inconclusive`, `unchanged`, `error` or `rolled-back`.
     pub verdict: String,
     /// Who decided.
     pub actor: String,

@@ -122,7 +122,7 @@ impl Span {
 
     /// For texts that are no HTML.
     pub fn words(self) -> String {
-        words::duration(self.took)
+        duration(self.took)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::web::api::models::ModelView;
 use crate::web::pages::coded::Coded;
 use crate::web::pages::line::Line;
 use crate::web::pages::mark::Mark;
-use crate::web::pages::moment::Moment;
+use crate::web::pages::moment::{Moment, Span};
 use crate::web::pages::refused::{self, Refused};
 use crate::web::pages::serving::Serving;
 use crate::web::pages::shell::{Section, Shell};
@@ -312,7 +312,7 @@ fn rates(newest: &[Glance]) -> Vec<(&'static str, String)> {
     }
     let pipeline = newest.first().map(|row| row.pipeline.as_str()).unwrap_or_default();
     if let Some(usual) = crate::web::pages::line::usual(newest, pipeline) {
-        rates.push(("usual time", words::duration(usual)));
+        rates.push(("usual time", Span::over(usual).words()));
     }
     rates
 }
