@@ -86,6 +86,11 @@ fn axe_finds_nothing_serious_on_any_page() {
                 if wide.as_u64().unwrap() > u64::from(width) {
                     found.push(json!([path, scheme, width, "is wider than the screen", wide]));
                 }
+                let strangers = "return performance.getEntriesByType('resource').map((one) => one.name).filter((name) => !name.startsWith(location.origin))";
+                let strangers = browser.ask(strangers).await;
+                if strangers != json!([]) {
+                    found.push(json!([path, scheme, width, "asks others", strangers]));
+                }
                 // It comes with the driver, so the page's own policy has no say in it.
                 browser.ask(&format!("{axe}; return typeof axe.run")).await;
                 let violations: Value = browser.ask_later(LOOK).await;

@@ -116,6 +116,53 @@ fn every_page_is_there_and_harmless() {
     assert_eq!(daemon.terminate(), 0);
 }
 
+/// Names that a build makes up: of files, of metrics, of parameters, of steps.
+#[test]
+fn names_that_builds_make_up_are_harmless() {
+    let file = "\"><img src=x onerror=alert(2)>' & \u{202e}gpj.x";
+    let metric = "\"><script>alert(1)</script> {{ 7*7 }}";
+    let pipeline = "params: { note: { type: string, default: '\"><script>alert(3)</script>' } }\nstages:\n  make:\n    run:\n      \
+                    - { name: '<img src=x onerror=alert(2)>', run: 'touch \"$(cat name)\"' }\n    outputs: [\"*.x\"]\n  train:\n    run: \
+                    'cp given.json metrics.json; echo model > model.bin'\n    train: { model: odd, artifact: model.bin, metrics: metrics.json }\n";
+    let site = Site::new(pipeline, "poll = \"off\"\n");
+    site.place.write("name", file);
+    site.place.write("given.json", &serde_json::json!({ metric: 0.5, "accuracy": 0.9 }).to_string());
+    site.commit("names");
+    let daemon = site.serve();
+    eventually("a build has ended", || daemon.is_idle() && !daemon.counts().is_empty());
+    assert_eq!(daemon.counts().get("passed"), Some(&1), "{}", page(&daemon, "/builds/1").body);
+    let asked = "metric=%22%3E%3Cscript%3Ealert(1)%3C/script%3E%20%7B%7B%207*7%20%7D%7D";
+    let paths = [
+        "/",
+        "/projects/demo",
+        "/builds/1",
+        "/builds/1/stages/make/attempts/1",
+        "/models",
+        "/models/odd",
+        &format!("/models/odd?{asked}"),
+        "/models/odd/versions/1",
+        "/models/odd/versions/1/promote",
+        "/models/odd/compare?a=1&b=1",
+    ];
+    for path in paths {
+        let answer = page(&daemon, path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        harmless(path, &answer.body);
+    }
+    let escaped = |path: &str, shown: &str| {
+        let body = page(&daemon, path).body;
+        assert!(body.contains(shown), "{path} does not show {shown}: {body}");
+    };
+    let image = "&#34;&#62;&#60;img src=x onerror=alert(2)&#62;&#39; &#38; \u{fffd}gpj.x";
+    escaped("/builds/1", image);
+    escaped("/builds/1/stages/make/attempts/1", image);
+    let script = "&#34;&#62;&#60;script&#62;alert(1)&#60;/script&#62; {{ 7*7 }}";
+    for path in ["/models/odd", "/models/odd/versions/1", "/models/odd/compare?a=1&b=1"] {
+        escaped(path, script);
+    }
+    assert_eq!(daemon.terminate(), 0);
+}
+
 /// Files are named by their content, packed for those who want it, and kept for good.
 fn assets(daemon: &Served) {
     let home = page(daemon, "/").body;
