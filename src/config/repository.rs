@@ -184,6 +184,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn commits_are_shown_where_github_shows_them() {
+        let check = |text: &str, expected: Option<&str>| {
+            let repository = Repository::parse(text).expect("a repository");
+            assert_eq!(repository.commit_url("0123abc").as_deref(), expected, "{text}");
+        };
+        let shown = Some("https://github.com/a/b.c/commit/0123abc");
+        for text in ["https://github.com/a/b.c.git", "git@github.com:a/b.c.git", "ssh://git@github.com/a/b.c"] {
+            check(text, shown);
+        }
+        for text in
+            ["https://github.com.evil.example/a/b", "https://github.com/a/b/c", "https://host/a/b", "/srv/github.com"]
+        {
+            check(text, None);
+        }
+    }
+
+    #[test]
     fn what_is_taken() {
         for text in [
             "https://github.com/a/b.git",

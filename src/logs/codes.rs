@@ -1,6 +1,6 @@
 //! Escape codes of terminals: where one ends. They are not seen, so that what stands on both sides of one is seen as one text.
 //!
-//! PURE. Read as terminals and our pages read them: colours and the like (`ESC [`), titles and links (`ESC ]`), others of a character
+//! PURE. Read as terminals read them, by the mask and by our pages: colours and the like (`ESC [`), titles and links (`ESC ]`), others of a character
 //! or two.
 
 /// What every code begins with.
@@ -10,7 +10,7 @@ pub(super) const LONGEST: usize = 2200;
 
 /// What an escape character begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Code {
+pub enum Code {
     /// A code of so many bytes.
     Whole(usize),
     /// It depends on what comes next.
@@ -20,7 +20,7 @@ pub(super) enum Code {
 }
 
 /// What the escape character at the begin of this text begins.
-pub(super) fn begun(text: &[u8]) -> Code {
+pub fn begun(text: &[u8]) -> Code {
     match text.get(1) {
         None => Code::Open,
         Some(b'[') => up_to(text, 2, |byte| matches!(byte, b' '..=b'?')),
@@ -48,7 +48,7 @@ fn up_to(text: &[u8], from: usize, within: impl Fn(u8) -> bool) -> Code {
     if last + length <= text.len() { Code::Whole(last + length) } else { Code::Open }
 }
 
-/// Commands end with BEL, or ESC and a backslash.
+/// Commands end with BEL, or ESC and a backslash. Any other ESC cuts them off, and begins anew.
 fn command(text: &[u8]) -> Code {
     for at in 2..text.len().min(LONGEST) {
         match (text[at], text.get(at + 1)) {
@@ -56,6 +56,7 @@ fn command(text: &[u8]) -> Code {
             (0x07, _) => return Code::Whole(at + 1),
             (ESCAPE, Some(b'\\')) => return Code::Whole(at + 2),
             (ESCAPE, None) => return Code::Open,
+            (ESCAPE, Some(_)) => return Code::Whole(at),
             _ => {}
         }
     }
@@ -76,6 +77,7 @@ mod tests {
         check("\u{1b}[3é", Code::Whole(5));
         check("\u{1b}]0;title\u{7}x", Code::Whole(10));
         check("\u{1b}]8;;https://a.example/\u{1b}\\link", Code::Whole(25));
+        check("\u{1b}]0;cut off\u{1b}[31mred", Code::Whole(11));
         check("\u{1b}(Bx", Code::Whole(3));
         check("\u{1b}7x", Code::Whole(2));
         check("\u{1b}\u{1b}[0m", Code::Whole(1));

@@ -360,6 +360,7 @@ mod tests {
         check(&["hunter2"], "\u{1b}[31mhun\u{1b}[0mter2 b", "\u{1b}[31m***\u{1b}[0m b");
         check(&["hunter2"], "\u{1b}[31mhunter2\u{1b}[0m b", "\u{1b}[31m***\u{1b}[0m b");
         check(&["hunter2"], "h\u{1b}]8;;https://a.example\u{1b}\\unt\u{1b}]8;;\u{7}er\u{1b}(B2", "***\u{1b}[0m");
+        check(&["hunter2"], "hun\u{1b}]cut off\u{1b}[mter2", "***\u{1b}[0m");
         check(&["h\u{1b}[1mter2"], "h\u{1b}[1mter2", "***");
         check(&["p w/d"], "q=p%20w\u{1b}[1m%2f\u{1b}[md", "q=***\u{1b}[0m");
         let coloured: String =

@@ -10,7 +10,7 @@
 //! byte, and drops as much. It knows nothing of builds; it never holds a log in memory.
 
 pub mod codes;
-mod compress;
+pub mod compress;
 mod encodings;
 pub mod follow;
 pub mod format;

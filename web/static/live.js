@@ -73,7 +73,7 @@ const replace = (text) => {
   }
   if (changed) document.dispatchEvent(new Event("replaced"));
   // What has ended has no feed any more.
-  if (!fresh.body.dataset.events && !held) stop();
+  if (!fresh.body.dataset.events) stop();
 };
 
 const refresh = async () => {

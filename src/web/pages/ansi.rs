@@ -5,6 +5,7 @@ use std::fmt;
 
 use askama::filters::HtmlSafe;
 
+use crate::logs::codes::{self, Code};
 use crate::words::{escape, turns_or_hides};
 
 /// A part of a line that looks the same.
@@ -40,17 +41,14 @@ impl Text {
         let mut pieces: Vec<Piece> = Vec::new();
         // Colours last beyond what was written over.
         let mut look = over
-            .split('\u{1b}')
-            .skip(1)
-            .fold(Look::default(), |look, after| escape_code(after).0.map_or(look, |codes| look.after(codes)));
+            .match_indices('\u{1b}')
+            .filter_map(|(at, _)| escape_code(&over[at..])?.0)
+            .fold(Look::default(), Look::after);
         let mut rest = last;
         while let Some(c) = rest.chars().next() {
-            if let Some(after) = rest.strip_prefix('\u{1b}') {
-                let (codes, left) = escape_code(after);
-                if let Some(codes) = codes {
-                    look = look.after(codes);
-                }
-                rest = left;
+            if let Some((codes, behind)) = Some(rest).filter(|_| c == '\u{1b}').and_then(escape_code) {
+                look = codes.map_or(look, |codes| look.after(codes));
+                rest = behind;
                 continue;
             }
             rest = &rest[c.len_utf8()..];
@@ -88,25 +86,18 @@ impl Text {
     }
 }
 
-/// What follows an escape character: the numbers of a colour code, and the text behind it. Of other codes only the text behind.
-fn escape_code(text: &str) -> (Option<&str>, &str) {
-    let Some(body) = text.strip_prefix('[') else {
-        // Operating system commands (titles, links) end with BEL or ESC \; any other ESC cuts them off. Others are one character.
-        if let Some(body) = text.strip_prefix(']') {
-            let end = body.find(['\u{7}', '\u{1b}']);
-            let after = end.map_or("", |end| &body[end..]);
-            let ended = after.strip_prefix('\u{7}').or_else(|| after.strip_prefix("\u{1b}\\"));
-            return (None, ended.unwrap_or(after));
+/// The numbers of a colour code that a text begins with, and the text behind it; of other codes only the text behind. `None` if
+/// it begins with no code.
+fn escape_code(text: &str) -> Option<(Option<&str>, &str)> {
+    match codes::begun(text.as_bytes()) {
+        Code::Whole(length) => {
+            let (code, behind) = text.split_at(length);
+            Some((code.strip_prefix("\u{1b}[").and_then(|code| code.strip_suffix('m')), behind))
         }
-        let mut chars = text.chars();
-        chars.next();
-        return (None, chars.as_str());
-    };
-    let end = body.find(|c: char| !matches!(c, '0'..='9' | ';' | ':' | '?' | '<' | '=' | '>' | ' '..='/'));
-    let Some(end) = end else { return (None, "") };
-    let last = body[end..].chars().next().map_or(0, char::len_utf8);
-    let codes = (&body[end..end + last] == "m").then_some(&body[..end]);
-    (codes, &body[end + last..])
+        // The line ends within it.
+        Code::Open => Some((None, "")),
+        Code::None => None,
+    }
 }
 
 impl Look {
@@ -217,6 +208,8 @@ mod tests {
         check("\u{1b}]8;;http://x\u{1b}\\link\u{1b}]8;;\u{1b}\\", "link");
         check("\u{1b}]0;never ends", "");
         check("\u{1b}[31", "");
+        check("h\u{1b}(Bi", "hi");
+        check("\u{1b}\u{1b}[31mred", "<span class=\"c1 \">red</span>");
         check("a\tbc\u{7}", "a\tbc\u{fffd}");
         check("\u{1b}]0;cut off\u{1b}[31mred", "<span class=\"c1 \">red</span>");
         check("\u{202e}gpj.exe", "\u{fffd}gpj.exe");

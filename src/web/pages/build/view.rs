@@ -200,7 +200,7 @@ struct Row {
     /// The attempt that measures load just now.
     live_load: Option<u32>,
     made: Option<verdicts::Made>,
-    /// The decision, unless its own words say the same.
+    /// Its decision: how, about which model, and which version.
     verdict: Option<(Mark, String, u64)>,
 }
 

@@ -57,7 +57,8 @@ pub async fn show(visitor: Visitor, State(app): State<App>) -> Answer<Response> 
     });
     let rows = rows.await?;
     let serving = serving(&visitor, &app, None).await?;
-    let config = app.config.borrow().file.clone();
+    // Where files lie on the server is for those who look after it.
+    let config = visitor.caller.may(Scope::Admin).ok().and_then(|()| app.config.borrow().file.clone());
     let place = Place { public_url: &app.public_url, config: config.as_deref().map(PathBuf::as_path) };
     let mut shell = Shell::new(&visitor, Section::Builds, "Projects").live("/api/v1/events");
     // Neither a new project nor what a build waits for is an event.
